@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A bell is one bit per (channel, member). Setting it takes no lock; only a VM that has parked calls is locked, for the
+ * time of a look through them. A parked call lives in the caller's struct ivc_call, linked by its private words.
+ */
+#include "bell.h"
+
+#include "rcu.h"
+
+/* struct ivc_call's private words while it is parked. */
+enum parked_word {
+	PARKED_NEXT = 0,
+	PARKED_VCPU = 1,
+	PARKED_HANDLE = 2,
+	PARKED_STATE = 3
+};
+
+#define PARKED_LINKED UINT64_C(0x7061726b) /* any value that is not zero; dispatch clears the word */
+
+static struct ivc_call *parked_next(const struct ivc_call *call)
+{
+	return (struct ivc_call *)(uintptr_t)call->core_[PARKED_NEXT];
+}
+
+static void *parked_vcpu(const struct ivc_call *call)
+{
+	return (void *)(uintptr_t)call->core_[PARKED_VCPU];
+}
+
+static uint64_t pending_bit(uint32_t slot)
+{
+	return UINT64_C(1) << slot % 64;
+}
+
+static uint64_t handle_of(const struct ivc_chan *chan)
+{
+	return chan->generation << IVC_HANDLE_INDEX_BITS | chan->record.index;
+}
+
+/* Takes the bit of @slot. Return: whether it was set. */
+static bool pending_take(struct ivc_hvm *vm, uint32_t slot)
+{
+	return (ivc_fetch_and_u64(&vm->pending[slot / 64], ~pending_bit(slot)) & pending_bit(slot)) != 0;
+}
+
+/* Unlinks the call before which @link stands. Context: park lock. */
+static struct ivc_call *parked_unlink_locked(struct ivc_hvm *vm, struct ivc_call *before, struct ivc_call *call)
+{
+	if (before == NULL) {
+		vm->parked = parked_next(call);
+	} else {
+		before->core_[PARKED_NEXT] = call->core_[PARKED_NEXT];
+	}
+	call->core_[PARKED_STATE] = 0;
+	(void)ivc_fetch_sub_u32(&vm->parked_count, 1);
+	return call;
+}
+
+/* A parked call that waits for @handle, or for any, unlinked; or NULL. Context: park lock. */
+static struct ivc_call *parked_take_locked(struct ivc_hvm *vm, uint64_t handle)
+{
+	struct ivc_call *before = NULL;
+
+	for (struct ivc_call *call = vm->parked; call != NULL; call = parked_next(call)) {
+		if (call->core_[PARKED_HANDLE] == 0 || call->core_[PARKED_HANDLE] == handle) {
+			return parked_unlink_locked(vm, before, call);
+		}
+		before = call;
+	}
+	return NULL;
+}
+
+/* A bit of @m is set and somebody may be parked for it: hands it over. */
+static void bell_hand_over(struct ivc_hvm *vm, const struct ivc_member *m, uint64_t handle)
+{
+	struct ivc_call *call = NULL;
+	void *vcpu = NULL;
+
+	ivc_lock_take(&vm->hv->waiter, &vm->park);
+	if (pending_take(vm, m->slot)) {
+		call = parked_take_locked(vm, handle);
+		if (call == NULL) {
+			(void)ivc_fetch_or_u64(&vm->pending[m->slot / 64], pending_bit(m->slot));
+		} else {
+			vcpu = parked_vcpu(call);
+			call->result = (int64_t)handle;
+		}
+	}
+	ivc_lock_give(&vm->park);
+	if (call != NULL) {
+		vm->hv->ops.unpark(vm->host, vcpu);
+	}
+}
+
+void ivc_bell_raise(struct ivc_member *m)
+{
+	struct ivc_hvm *vm = m->vm;
+	const uint64_t handle = handle_of(m->chan);
+	uint64_t before;
+
+	if (!ivc_vm_alive(vm) || m->slot == IVC_VM_SLOT_NONE) {
+		return;
+	}
+	before = ivc_fetch_or_u64(&vm->pending[m->slot / 64], pending_bit(m->slot));
+	ivc_vm_count(&vm->stats.bells_in);
+	if ((before & pending_bit(m->slot)) != 0) {
+		ivc_vm_count(&vm->stats.bells_merged);
+	}
+	/* [BELL-PARK] the bit, then who is parked; two full fences. Partner: ivc_bell_wait(). */
+	ivc_fence_full();
+	if (ivc_load_acquire_u32(&vm->parked_count) != 0) {
+		bell_hand_over(vm, m, handle);
+	}
+	if (vm->config.vector != 0) {
+		const ivc_handle_t named = {handle};
+
+		vm->hv->ops.bell(vm->host, named);
+	}
+}
+
+static bool member_listens(const struct ivc_member *m)
+{
+	const uint32_t state = ivc_load_acquire_u32(&m->state);
+
+	return state == IVC_MEMBER_ACTIVE || state == IVC_MEMBER_REVOKED;
+}
+
+void ivc_bell_announce(struct ivc_chan *chan, const struct ivc_member *except)
+{
+	ivc_rcu_read_lock();
+	if (&chan->publisher != except && member_listens(&chan->publisher)) {
+		ivc_bell_raise(&chan->publisher);
+	}
+	for (uint32_t seat = 0; seat < chan->plan.seats; seat++) {
+		struct ivc_member *m = ivc_chan_seat_get(chan, seat);
+
+		if (m != NULL && m != except && member_listens(m)) {
+			ivc_bell_raise(m);
+		}
+	}
+	ivc_rcu_read_unlock();
+}
+
+/* Every seat's member but none, or the one whose VM is @target. Return: how many were told. */
+static uint32_t raise_seats(struct ivc_chan *chan, uint64_t target)
+{
+	uint32_t told = 0;
+
+	for (uint32_t seat = 0; seat < chan->plan.seats; seat++) {
+		struct ivc_member *m = ivc_chan_seat_get(chan, seat);
+
+		if (m == NULL || ivc_load_acquire_u32(&m->state) != IVC_MEMBER_ACTIVE) {
+			continue;
+		}
+		if (target == IVC_ALL || m->vm->config.id.v == target) {
+			ivc_bell_raise(m);
+			told++;
+		}
+	}
+	return told;
+}
+
+/* Whether @vm sits in the channel. */
+static bool sits(const struct ivc_chan *chan, const struct ivc_hvm *vm)
+{
+	for (uint32_t seat = 0; seat < chan->plan.seats; seat++) {
+		const struct ivc_member *m = ivc_chan_seat_get(chan, seat);
+
+		if (m != NULL && m->vm == vm && ivc_load_acquire_u32(&m->state) == IVC_MEMBER_ACTIVE) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int ivc_bell_notify(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, uint64_t target)
+{
+	struct ivc_name *name;
+	struct ivc_chan *chan;
+	uint32_t told = 0;
+	int err = 0;
+
+	ivc_rcu_read_lock();
+	name = ivc_registry_find(vm->hv->names, publisher, key);
+	chan = name == NULL ? NULL : (struct ivc_chan *)(void *)((char *)name - offsetof(struct ivc_chan, name));
+	if (chan == NULL || ivc_load_acquire_u32(&chan->state) != IVC_CHANNEL_LIVE) {
+		err = IVC_E_NOENT;
+	} else if (publisher.v == vm->config.id.v) {
+		told = raise_seats(chan, target);
+		err = told == 0 && target != IVC_ALL ? IVC_E_NOENT : 0;
+	} else if (!sits(chan, vm) || (target != IVC_ALL && target != publisher.v)) {
+		err = IVC_E_NOENT;
+	} else {
+		ivc_bell_raise(&chan->publisher);
+		told = 1;
+	}
+	ivc_rcu_read_unlock();
+	if (told != 0) {
+		ivc_vm_count(&vm->stats.bells_out);
+	}
+	return err;
+}
+
+int ivc_bell_ring(struct ivc_hvm *vm, uint64_t handle, uint64_t target, uint64_t own)
+{
+	struct ivc_chan *chan;
+	struct ivc_member *m = NULL;
+	uint32_t told = 0;
+	int err = 0;
+
+	ivc_rcu_read_lock();
+	chan = ivc_chan_by_handle(vm->hv, handle);
+	if (chan != NULL) {
+		if (own == IVC_ALL) {
+			m = &chan->publisher;
+		} else if (own < chan->plan.seats) {
+			m = ivc_chan_seat_get(chan, (uint32_t)own);
+		}
+	}
+	if (m == NULL || m->vm != vm || !member_listens(m)) {
+		err = IVC_E_STALE;
+	} else if (m == &chan->publisher) {
+		if (target == IVC_ALL) {
+			told = raise_seats(chan, IVC_ALL);
+		} else {
+			m = target < chan->plan.seats ? ivc_chan_seat_get(chan, (uint32_t)target) : NULL;
+			if (m == NULL || ivc_load_acquire_u32(&m->state) != IVC_MEMBER_ACTIVE) {
+				err = IVC_E_NOENT;
+			} else {
+				ivc_bell_raise(m);
+				told = 1;
+			}
+		}
+	} else if (target != IVC_ALL) {
+		err = IVC_E_NOENT; /* a subscriber's only peer is the publisher, who has no seat */
+	} else if (ivc_load_acquire_u32(&chan->state) != IVC_CHANNEL_LIVE) {
+		err = IVC_E_PIPE;
+	} else {
+		ivc_bell_raise(&chan->publisher);
+		told = 1;
+	}
+	ivc_rcu_read_unlock();
+	if (told != 0) {
+		ivc_vm_count(&vm->stats.bells_out);
+	}
+	return err;
+}
+
+/* The slot of @vm under which it is in the channel that @handle names, or none. Context: read section. */
+static uint32_t slot_of_handle(struct ivc_hvm *vm, uint64_t handle, struct ivc_chan **out)
+{
+	struct ivc_chan *chan = ivc_chan_by_handle(vm->hv, handle);
+
+	if (chan == NULL) {
+		return IVC_VM_SLOT_NONE;
+	}
+	*out = chan;
+	if (chan->publisher.vm == vm && member_listens(&chan->publisher)) {
+		return chan->publisher.slot;
+	}
+	for (uint32_t seat = 0; seat < chan->plan.seats; seat++) {
+		const struct ivc_member *m = ivc_chan_seat_get(chan, seat);
+
+		if (m != NULL && m->vm == vm && member_listens(m)) {
+			return m->slot;
+		}
+	}
+	return IVC_VM_SLOT_NONE;
+}
+
+/* Any pending bell of @vm, from where the last look ended, taken. Return: its handle, or 0. Context: park lock, read section. */
+static uint64_t pending_take_any_locked(struct ivc_hvm *vm)
+{
+	const uint32_t words = (vm->slots + 63) / 64;
+
+	for (uint32_t n = 0; n <= words; n++) {
+		const uint32_t w = (vm->wait_next / 64 + n) % words;
+		uint64_t bits = ivc_load_acquire_u64(&vm->pending[w]);
+
+		if (n == 0) {
+			bits &= ~UINT64_C(0) << vm->wait_next % 64;
+		}
+		for (uint32_t bit = 0; bit < 64 && bits >> bit != 0; bit++) {
+			const uint32_t slot = w * 64 + bit;
+			const struct ivc_member *m;
+
+			if ((bits >> bit & 1) == 0 || !pending_take(vm, slot)) {
+				continue;
+			}
+			m = ivc_vm_slot_get(vm, slot);
+			if (m != NULL) { /* else: the bell of a channel that it has left */
+				vm->wait_next = (slot + 1) % (words * 64);
+				return handle_of(m->chan);
+			}
+		}
+	}
+	return 0;
+}
+
+/* What a WAIT can answer at once: a handle, IVC_E_STALE, or 0: nothing yet. Context: park lock, read section. */
+static int64_t wait_look_locked(struct ivc_hvm *vm, uint64_t handle)
+{
+	struct ivc_chan *chan = NULL;
+	uint32_t slot;
+
+	if (handle == 0) {
+		return (int64_t)pending_take_any_locked(vm);
+	}
+	slot = slot_of_handle(vm, handle, &chan);
+	if (slot == IVC_VM_SLOT_NONE) {
+		return IVC_E_STALE;
+	}
+	/* A channel that has ended rings no more: whoever waits on it is told at once, each time. */
+	if (pending_take(vm, slot) || ivc_load_acquire_u32(&chan->state) != IVC_CHANNEL_LIVE) {
+		return (int64_t)handle;
+	}
+	return 0;
+}
+
+enum ivc_verdict ivc_bell_wait(struct ivc_hvm *vm, void *vcpu, struct ivc_call *call, uint64_t handle,
+			       uint64_t timeout_ns)
+{
+	enum ivc_verdict verdict = IVC_DONE;
+	int64_t found;
+	uint64_t now = 0;
+
+	if (timeout_ns != 0 && timeout_ns != IVC_FOREVER) {
+		now = vm->hv->ops.now_ns(vm->hv->host);
+	}
+	ivc_rcu_read_lock();
+	ivc_lock_take(&vm->hv->waiter, &vm->park);
+	found = wait_look_locked(vm, handle);
+	if (found == 0 && timeout_ns != 0) {
+		call->core_[PARKED_NEXT] = (uint64_t)(uintptr_t)vm->parked;
+		call->core_[PARKED_VCPU] = (uint64_t)(uintptr_t)vcpu;
+		call->core_[PARKED_HANDLE] = handle;
+		call->core_[PARKED_STATE] = PARKED_LINKED;
+		call->deadline_ns = timeout_ns >= IVC_FOREVER - now ? IVC_FOREVER : now + timeout_ns;
+		call->result = IVC_E_INTR;
+		vm->parked = call;
+		(void)ivc_fetch_add_u32(&vm->parked_count, 1);
+		/* [BELL-PARK] parked, then the bits once more; two full fences. Partner: ivc_bell_raise(). */
+		ivc_fence_full();
+		found = ivc_vm_alive(vm) ? wait_look_locked(vm, handle) : IVC_E_SHUTDOWN;
+		if (found == 0) {
+			verdict = IVC_PARKED;
+		} else {
+			(void)parked_unlink_locked(vm, NULL, call); /* it is still the first: we hold the lock */
+		}
+	}
+	if (verdict == IVC_DONE) {
+		call->result = found != 0 ? found : IVC_E_AGAIN;
+	}
+	ivc_lock_give(&vm->park);
+	ivc_rcu_read_unlock();
+	if (verdict == IVC_PARKED) {
+		ivc_vm_count(&vm->stats.waits_parked); /* the call itself may be over by now: it is not touched */
+	}
+	return verdict;
+}
+
+void ivc_bell_park_end(struct ivc_hvm *vm, struct ivc_call *call, int why)
+{
+	struct ivc_call *before = NULL;
+
+	ivc_lock_take(&vm->hv->waiter, &vm->park);
+	if (call->core_[PARKED_STATE] == PARKED_LINKED) {
+		for (struct ivc_call *c = vm->parked; c != NULL && c != call; c = parked_next(c)) {
+			before = c;
+		}
+		(void)parked_unlink_locked(vm, before, call);
+		call->result = why;
+	}
+	ivc_lock_give(&vm->park);
+}
+
+void ivc_bell_unpark_all(struct ivc_hvm *vm, int result)
+{
+	for (;;) {
+		struct ivc_call *call;
+		void *vcpu = NULL;
+
+		ivc_lock_take(&vm->hv->waiter, &vm->park);
+		call = vm->parked;
+		if (call != NULL) {
+			vcpu = parked_vcpu(call);
+			call->result = result;
+			(void)parked_unlink_locked(vm, NULL, call);
+		}
+		ivc_lock_give(&vm->park);
+		if (call == NULL) {
+			return;
+		}
+		vm->hv->ops.unpark(vm->host, vcpu);
+	}
+}
