@@ -71,10 +71,40 @@ IVC_ATOMIC_ACCESSORS_(u64, uint64_t)
 IVC_ATOMIC_RMW_(u32, uint32_t)
 IVC_ATOMIC_RMW_(u64, uint64_t)
 
-/* Store-load order between two words: the only fence there is. Everything else is release and acquire on the access. */
+/*
+ * Both ends of a store-load pair: one side changes its word and then reads the other's, with these; so does the other
+ * side, or it has a full fence between the two. Not both sides can miss the change.
+ */
+static inline uint32_t ivc_fetch_add_seq_u32(volatile uint32_t *at, uint32_t v)
+{
+	return __atomic_fetch_add(at, v, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t ivc_fetch_or_seq_u64(volatile uint64_t *at, uint64_t v)
+{
+	return __atomic_fetch_or(at, v, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t ivc_load_seq_u32(const volatile uint32_t *at)
+{
+	return __atomic_load_n(at, __ATOMIC_SEQ_CST);
+}
+
+static inline void ivc_store_seq_u32(volatile uint32_t *at, uint32_t v)
+{
+	__atomic_store_n(at, v, __ATOMIC_SEQ_CST);
+}
+
+/* Store-load order between two words. Whatever can be, is release and acquire on the access instead of a fence. */
 static inline void ivc_fence_full(void)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Load-load order: what was read before, plain copies too, was read before the word that tells whether it counts. */
+static inline void ivc_fence_acquire(void)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
 /* One turn of a polling loop. */

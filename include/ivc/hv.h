@@ -64,7 +64,7 @@ IVC_API IVC_MUST_CHECK int ivc_hv_create(struct ivc_hv **hv, const struct ivc_hv
 
 /**
  * ivc_hv_destroy - ends the registry and returns its memory.
- * Return: 0; IVC_E_BUSY while a VM is attached. Quarantined regions are never given to mem_free.
+ * Return: 0; IVC_E_BUSY while a VM is attached; IVC_E_PERM, IVC_E_DEADLK. Quarantined regions are never given to mem_free.
  * Context: any registered thread, no call of it running; waits for a grace period.
  */
 IVC_API IVC_MUST_CHECK int ivc_hv_destroy(struct ivc_hv *hv);
@@ -98,14 +98,15 @@ struct ivc_vm_config {
 /**
  * ivc_hv_vm_attach - a VM joins.
  * Return: 0; IVC_E_INVAL (id, window or flags), IVC_E_EXIST (id attached), IVC_E_NOSPC (config.vms),
- *         IVC_E_SHUTDOWN (hypervisor prepared to go, or off), IVC_E_PERM (thread not registered).
+ *         IVC_E_SHUTDOWN (hypervisor prepared to go, or off), IVC_E_PERM (thread not registered), IVC_E_DEADLK (from
+ *         inside an op).
  * Owner: *@vm belongs to the registry; valid until ivc_hv_vm_detach() has answered 0.
  */
 IVC_API IVC_MUST_CHECK int ivc_hv_vm_attach(struct ivc_hv *hv, const struct ivc_vm_config *cfg, struct ivc_vm **vm);
 
 /**
  * ivc_hv_vm_reset - the guest starts again: ends all that it holds, as its death would; id and window stay.
- * Return: 0; IVC_E_AGAIN: one channel was ended, call again; IVC_E_SHUTDOWN.
+ * Return: 0; IVC_E_AGAIN: one channel was ended, call again; IVC_E_SHUTDOWN; IVC_E_PERM, IVC_E_DEADLK.
  * Context: may sleep in ops; calls of the VM that come meanwhile wait.
  */
 IVC_API IVC_MUST_CHECK int ivc_hv_vm_reset(struct ivc_vm *vm);
@@ -113,8 +114,9 @@ IVC_API IVC_MUST_CHECK int ivc_hv_vm_reset(struct ivc_vm *vm);
 /**
  * ivc_hv_vm_detach - the VM is gone. From the first call on, every call of the VM answers IVC_E_SHUTDOWN; parked vCPUs
  * are unparked with it; calls in flight are waited for; then one channel per call is ended and its peers are told.
- * Return: 0: no op will name this VM again, @vm is invalid; IVC_E_AGAIN: call again; IVC_E_PERM: thread not registered.
- * Context: may sleep in ops; one thread at a time for one VM; not from inside an op.
+ * Return: 0: no op will name this VM again, @vm is invalid; IVC_E_AGAIN: call again; IVC_E_PERM, IVC_E_DEADLK.
+ * Context: may sleep in ops; one thread at a time for one VM; not from inside an op. IVC_E_AGAIN may also mean that a view
+ *          op of some VM is not answered yet.
  */
 IVC_API IVC_MUST_CHECK int ivc_hv_vm_detach(struct ivc_vm *vm);
 
@@ -158,7 +160,7 @@ struct ivc_channel_info {
 /**
  * ivc_hv_each - calls @fn for every channel that is alive or still has members, until it answers false.
  * Context: registered thread. @fn runs with no lock held and may call anything of this header.
- * Return: 0; IVC_E_PERM: thread not registered.
+ * Return: 0; IVC_E_PERM: thread not registered; IVC_E_DEADLK.
  */
 IVC_API int ivc_hv_each(struct ivc_hv *hv, bool (*fn)(void *arg, const struct ivc_channel_info *info), void *arg);
 
@@ -215,15 +217,16 @@ IVC_API bool ivc_hv_window_access(struct ivc_vm *vm, ivc_gpa_t at, bool write, v
 
 /**
  * ivc_hv_view_done - the end of a map or close that answered IVC_LATER. @status as the op would have returned.
- * Context: any registered thread, no lock held; exactly once per token. Also for a VM that has died meanwhile: the host
- *          answers all it owes (map: IVC_E_SHUTDOWN, close: 0) before or while it detaches the VM.
+ * Context: any registered thread that is not inside the core, no lock held; exactly once per token. Also for a VM that has
+ *          died meanwhile: the host answers all it owes (map: IVC_E_SHUTDOWN, close: 0) before or while it detaches
+ *          the VM, and later ops for it at once.
  */
 IVC_API void ivc_hv_view_done(void *token, int status);
 
 /**
  * ivc_hv_thread_enter, ivc_hv_thread_leave - a thread that calls the registry is known to its RCU. Both may nest; leave
  * before the thread ends. A registered thread may sleep anywhere outside the core.
- * Return: 0; IVC_E_NOMEM.
+ * Return: 0; a later version may refuse.
  */
 IVC_API int ivc_hv_thread_enter(void);
 IVC_API void ivc_hv_thread_leave(void);

@@ -10,7 +10,8 @@
  *   - "control lock" is the control mutex of the VM whose call is being served. It is not a lock of the host. Two calls of
  *     one VM never hold it at once, calls of two VMs may; so ops for VM X may come from a call of VM Y at the same
  *     time as from a call of X. The host serializes what it must, per VM.
- *   - No other lock of the core is ever held over an op, except for the two that say "read section".
+ *   - No other lock of the core is ever held over an op, except over unpark.
+ *   - The thread that answers IVC_LATER must be one that is never inside the core at the time: calls wait for answers.
  */
 #ifndef IVC_PLATFORM_H
 #define IVC_PLATFORM_H
@@ -73,7 +74,7 @@ struct ivc_plat_ops {
 
 	/*
 	 * Windows. Any thread, for VM X also from a call of VM Y; may sleep, or wait with its own `relax`. Control lock of
-	 * the calling VM held (none during ivc_hv_vm_detach of the VM itself). Views of one VM do not overlap.
+	 * the VM whose call, reset or detach it is held. Views of one VM do not overlap.
 	 * `*view` is valid during the call only, `*view->mem` until an unmap or close of it has been answered with 0.
 	 */
 
@@ -99,6 +100,7 @@ struct ivc_plat_ops {
 	/**
 	 * unmap - make the range a hole. Reads of a hole give zeros or all ones, writes change nothing that anyone else
 	 * sees.
+	 * @view->mem is NULL where a close was asked for, also one that has failed: whatever is shown there goes.
 	 * Return: 0: no vCPU can reach it, or the VM is gone with all its mappings; else as close. Never IVC_LATER.
 	 */
 	int (*unmap)(void *vm, const struct ivc_view *view);
@@ -123,7 +125,7 @@ struct ivc_plat_ops {
 	/**
 	 * unpark - the call that answered IVC_PARKED on @vcpu is over, its call->result is written; make the vCPU run. May
 	 * come before the host has seen IVC_PARKED, and from inside a call of another VM. Exactly once per parked call that
-	 * ivc_hv_park_end does not end.
+	 * ivc_hv_park_end does not end, and before ivc_hv_park_end returns for it. A short lock of the core is held.
 	 */
 	void (*unpark)(void *vm, void *vcpu);
 
@@ -159,7 +161,7 @@ struct ivc_plat_ops {
 	/**
 	 * control - optional; what calls 0-2 of a privileged VM do: @nr is the call, @op and @arg are DEBUG's.
 	 * PREPARE_DISABLE and DEBUG may refuse with an IVC_E_*; DISABLE comes after the last channel is gone and cannot fail.
-	 * Context: control lock held, may sleep.
+	 * Context: no lock held, two vCPUs may come at once; may sleep.
 	 */
 	int (*control)(void *vm, uint64_t nr, uint64_t op, uint64_t arg);
 };

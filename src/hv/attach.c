@@ -41,53 +41,44 @@ static bool vm_window_access(struct ivc_vm *base, ivc_gpa_t at, bool write, void
 
 static int vm_reset(struct ivc_vm *base)
 {
-	struct ivc_hvm *vm = of(base);
-	struct ivc_hv *hv = vm->hv;
-	int err = IVC_E_SHUTDOWN;
-
-	if (ivc_thread_self()->registered == 0) {
-		return IVC_E_PERM;
-	}
-	if (!ivc_vm_enter(vm)) {
-		return IVC_E_SHUTDOWN;
-	}
-	ivc_lock_take(&hv->waiter, &vm->control);
-	if (ivc_vm_alive(vm)) {
-		err = ivc_dispatch_end_one(vm);
-	}
-	ivc_lock_give(&vm->control);
-	ivc_vm_leave(vm);
-	(void)ivc_hub_reclaim(hv, false);
-	return err;
-}
-
-static int vm_detach(struct ivc_vm *base)
-{
+	struct ivc_thread *self = ivc_thread_self();
 	struct ivc_hvm *vm = of(base);
 	struct ivc_hv *hv = vm->hv;
 	int err;
 
-	if (ivc_thread_self()->registered == 0) {
-		return IVC_E_PERM;
-	}
-	if (ivc_load_acquire_u32(&vm->state) != IVC_VM_DYING) {
-		ivc_store_release_u32(&vm->state, IVC_VM_DYING);
-		ivc_bell_unpark_all(vm,
-				    IVC_E_SHUTDOWN); /* before the wait: their threads may be what the host waits for */
-		ivc_vm_close(vm);
-	}
-	ivc_lock_take(&hv->waiter, &vm->control);
-	err = ivc_dispatch_end_one(vm);
-	ivc_lock_give(&vm->control);
-	if (err == 0 && ivc_load_acquire_u32(&vm->lingering) != 0) {
-		/* A publisher's host has yet to close its view of a seat that was ours. */
-		ivc_wait_turn(&hv->waiter, 0);
-		err = IVC_E_AGAIN;
-	}
+	err = ivc_core_enter(self);
 	if (err != 0) {
-		(void)ivc_hub_reclaim(hv, false);
 		return err;
 	}
+	if (!ivc_vm_enter(vm)) {
+		err = IVC_E_SHUTDOWN;
+		goto out;
+	}
+	ivc_lock_take(&hv->waiter, &vm->control);
+	err = ivc_vm_alive(vm) ? ivc_dispatch_end_one(vm) : IVC_E_SHUTDOWN;
+	ivc_lock_give(&vm->control);
+	ivc_vm_leave(vm);
+	ivc_hub_reclaim(hv, false);
+out:
+	ivc_core_leave(self);
+	return err;
+}
+
+/* No call gets in any more, none is inside, no vCPU is parked. */
+static void vm_stop(struct ivc_hvm *vm)
+{
+	if (ivc_vm_close(vm)) {
+		ivc_bell_unpark_all(vm,
+				    IVC_E_SHUTDOWN); /* before the wait: their threads may be what the host waits for */
+	}
+	ivc_vm_drain(vm);
+}
+
+/* Nothing names the VM any more: its record may live again. */
+static void vm_free(struct ivc_hvm *vm)
+{
+	struct ivc_hv *hv = vm->hv;
+
 	/* [VM-DOWN] a bell that found us in a read section has rung by then: no op names this VM any more. */
 	ivc_rcu_synchronize();
 	ivc_lock_take(&hv->waiter, &hv->lock);
@@ -97,7 +88,35 @@ static int vm_detach(struct ivc_vm *base)
 	if (hv->ops.log != NULL) {
 		hv->ops.log(hv->host, 0, "VM detached");
 	}
-	return 0;
+}
+
+static int vm_detach(struct ivc_vm *base)
+{
+	struct ivc_thread *self = ivc_thread_self();
+	struct ivc_hvm *vm = of(base);
+	struct ivc_hv *hv = vm->hv;
+	int err;
+
+	err = ivc_core_enter(self);
+	if (err != 0) {
+		return err;
+	}
+	vm_stop(vm);
+	ivc_lock_take(&hv->waiter, &vm->control);
+	err = ivc_dispatch_end_one(vm);
+	ivc_lock_give(&vm->control);
+	if (err == 0 && ivc_load_acquire_u32(&vm->lingering) != 0) {
+		/* A publisher's host has yet to close its view of a seat that was ours. */
+		ivc_wait_turn(&hv->waiter, 0);
+		err = IVC_E_AGAIN;
+	}
+	if (err == 0) {
+		vm_free(vm);
+	} else {
+		ivc_hub_reclaim(hv, false);
+	}
+	ivc_core_leave(self);
+	return err;
 }
 
 static void vm_stats(const struct ivc_vm *base, struct ivc_vm_stats *out)
@@ -111,8 +130,8 @@ static void vm_stats(const struct ivc_vm *base, struct ivc_vm_stats *out)
 		.published = ivc_load_relaxed_u64(&from->published),
 		.subscribed = ivc_load_relaxed_u64(&from->subscribed),
 		.bells_out = ivc_load_relaxed_u64(&from->bells_out),
-		.bells_in = ivc_load_relaxed_u64(&from->bells_in),
-		.bells_merged = ivc_load_relaxed_u64(&from->bells_merged),
+		.bells_in = ivc_load_relaxed_u64(&vm->bells_in),
+		.bells_merged = ivc_load_relaxed_u64(&vm->bells_merged),
 		.waits_parked = ivc_load_relaxed_u64(&from->waits_parked),
 		.stray_reads = ivc_load_relaxed_u64(&from->stray_reads),
 		.stray_writes = ivc_load_relaxed_u64(&from->stray_writes),
@@ -164,23 +183,26 @@ static void vm_fill(struct ivc_hvm *vm, const struct ivc_vm_config *c)
 	vm->parked = NULL;
 	vm->wait_next = 0;
 	vm->stats = (struct ivc_vm_stats){0};
+	vm->bells_in = 0;
+	vm->bells_merged = 0;
 	ivc_gpa_init(&vm->window, c->window.v, c->window_bytes, vm->window.used, vm->window.room);
 }
 
 int ivc_hv_vm_attach(struct ivc_hv *hv, const struct ivc_vm_config *cfg, struct ivc_vm **out)
 {
-	struct ivc_vm_config c = {0};
+	struct ivc_thread *self = ivc_thread_self();
 	struct ivc_hvm *found = NULL;
+	struct ivc_vm_config c;
 	int err;
 
-	if (ivc_thread_self()->registered == 0) {
-		return IVC_E_PERM;
-	}
 	if (cfg->size < sizeof(c)) {
 		return IVC_E_INVAL; /* the first version of this struct; later ones will be longer */
 	}
 	c = *cfg;
 	err = config_check(hv, &c);
+	if (err == 0) {
+		err = ivc_core_enter(self);
+	}
 	if (err != 0) {
 		return err;
 	}
@@ -207,6 +229,7 @@ int ivc_hv_vm_attach(struct ivc_hv *hv, const struct ivc_vm_config *cfg, struct 
 		*out = &found->base;
 	}
 	ivc_lock_give(&hv->lock);
+	ivc_core_leave(self);
 	if (err == 0 && hv->ops.log != NULL) {
 		hv->ops.log(hv->host, 0, "VM attached");
 	}

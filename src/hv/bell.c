@@ -32,11 +32,6 @@ static uint64_t pending_bit(uint32_t slot)
 	return UINT64_C(1) << slot % 64;
 }
 
-static uint64_t handle_of(const struct ivc_chan *chan)
-{
-	return chan->generation << IVC_HANDLE_INDEX_BITS | chan->record.index;
-}
-
 /* Takes the bit of @slot. Return: whether it was set. */
 static bool pending_take(struct ivc_hvm *vm, uint32_t slot)
 {
@@ -56,63 +51,86 @@ static struct ivc_call *parked_unlink_locked(struct ivc_hvm *vm, struct ivc_call
 	return call;
 }
 
-/* A parked call that waits for @handle, or for any, unlinked; or NULL. Context: park lock. */
-static struct ivc_call *parked_take_locked(struct ivc_hvm *vm, uint64_t handle)
+/*
+ * Ends a parked call: its result, then the host. Under the park lock, so that whoever finds it ended knows that its unpark
+ * has been as well. Context: park lock.
+ */
+static void parked_end_locked(struct ivc_hvm *vm, struct ivc_call *before, struct ivc_call *call, int64_t result)
+{
+	void *vcpu = parked_vcpu(call);
+
+	(void)parked_unlink_locked(vm, before, call);
+	call->result = result;
+	vm->hv->ops.unpark(vm->host, vcpu);
+}
+
+/* Gives @handle to one parked call that waits for it, or for any. Return: whether there was one. Context: park lock. */
+static bool parked_give_locked(struct ivc_hvm *vm, uint64_t handle)
 {
 	struct ivc_call *before = NULL;
 
 	for (struct ivc_call *call = vm->parked; call != NULL; call = parked_next(call)) {
 		if (call->core_[PARKED_HANDLE] == 0 || call->core_[PARKED_HANDLE] == handle) {
-			return parked_unlink_locked(vm, before, call);
+			parked_end_locked(vm, before, call, (int64_t)handle);
+			return true;
 		}
 		before = call;
 	}
-	return NULL;
+	return false;
 }
 
-/* A bit of @m is set and somebody may be parked for it: hands it over. */
-static void bell_hand_over(struct ivc_hvm *vm, const struct ivc_member *m, uint64_t handle)
+/* Ends every parked call that names @handle. */
+static void parked_end_handle(struct ivc_hvm *vm, uint64_t handle, int64_t result)
 {
-	struct ivc_call *call = NULL;
-	void *vcpu = NULL;
+	struct ivc_call *before = NULL;
+	struct ivc_call *next;
 
 	ivc_lock_take(&vm->hv->waiter, &vm->park);
-	if (pending_take(vm, m->slot)) {
-		call = parked_take_locked(vm, handle);
-		if (call == NULL) {
-			(void)ivc_fetch_or_u64(&vm->pending[m->slot / 64], pending_bit(m->slot));
+	for (struct ivc_call *call = vm->parked; call != NULL; call = next) {
+		next = parked_next(call);
+		if (call->core_[PARKED_HANDLE] == handle) {
+			parked_end_locked(vm, before, call, result);
 		} else {
-			vcpu = parked_vcpu(call);
-			call->result = (int64_t)handle;
+			before = call;
 		}
 	}
 	ivc_lock_give(&vm->park);
-	if (call != NULL) {
-		vm->hv->ops.unpark(vm->host, vcpu);
+}
+
+/* The bit of @slot is set and somebody may be parked for it. Who sits in the slot now counts, not who was rung. */
+static void bell_hand_over(struct ivc_hvm *vm, uint32_t slot)
+{
+	ivc_lock_take(&vm->hv->waiter, &vm->park);
+	if (pending_take(vm, slot)) {
+		const struct ivc_member *m = ivc_vm_slot_get(vm, slot);
+
+		if (m != NULL && !parked_give_locked(vm, ivc_chan_handle(m->chan))) {
+			(void)ivc_fetch_or_u64(&vm->pending[slot / 64], pending_bit(slot));
+		}
 	}
+	ivc_lock_give(&vm->park);
 }
 
 void ivc_bell_raise(struct ivc_member *m)
 {
 	struct ivc_hvm *vm = m->vm;
-	const uint64_t handle = handle_of(m->chan);
+	const uint32_t slot = m->slot;
 	uint64_t before;
 
-	if (!ivc_vm_alive(vm) || m->slot == IVC_VM_SLOT_NONE) {
+	if (!ivc_vm_alive(vm) || slot == IVC_VM_SLOT_NONE) {
 		return;
 	}
-	before = ivc_fetch_or_u64(&vm->pending[m->slot / 64], pending_bit(m->slot));
-	ivc_vm_count(&vm->stats.bells_in);
-	if ((before & pending_bit(m->slot)) != 0) {
-		ivc_vm_count(&vm->stats.bells_merged);
+	/* [BELL-PARK] the bit, then who is parked; both sequentially consistent. Partner: ivc_bell_wait(). */
+	before = ivc_fetch_or_seq_u64(&vm->pending[slot / 64], pending_bit(slot));
+	if (ivc_load_seq_u32(&vm->parked_count) != 0) {
+		bell_hand_over(vm, slot);
 	}
-	/* [BELL-PARK] the bit, then who is parked; two full fences. Partner: ivc_bell_wait(). */
-	ivc_fence_full();
-	if (ivc_load_acquire_u32(&vm->parked_count) != 0) {
-		bell_hand_over(vm, m, handle);
+	ivc_vm_count(&vm->bells_in);
+	if ((before & pending_bit(slot)) != 0) {
+		ivc_vm_count(&vm->bells_merged);
 	}
 	if (vm->config.vector != 0) {
-		const ivc_handle_t named = {handle};
+		const ivc_handle_t named = {ivc_chan_handle(m->chan)};
 
 		vm->hv->ops.bell(vm->host, named);
 	}
@@ -125,23 +143,36 @@ static bool member_listens(const struct ivc_member *m)
 	return state == IVC_MEMBER_ACTIVE || state == IVC_MEMBER_REVOKED;
 }
 
-void ivc_bell_announce(struct ivc_chan *chan, const struct ivc_member *except)
+void ivc_bell_publisher(struct ivc_chan *chan)
 {
 	ivc_rcu_read_lock();
-	if (&chan->publisher != except && member_listens(&chan->publisher)) {
+	if (member_listens(&chan->publisher)) { /* seen in this read section: its VM's record outlives it */
 		ivc_bell_raise(&chan->publisher);
 	}
+	ivc_rcu_read_unlock();
+}
+
+void ivc_bell_ended(struct ivc_chan *chan)
+{
+	ivc_rcu_read_lock();
 	for (uint32_t seat = 0; seat < chan->plan.seats; seat++) {
 		struct ivc_member *m = ivc_chan_seat_get(chan, seat);
 
-		if (m != NULL && m != except && member_listens(m)) {
+		if (m != NULL && member_listens(m)) {
 			ivc_bell_raise(m);
+			/* One bell wakes one; nobody will ring here again, so all who wait on it go and look. */
+			parked_end_handle(m->vm, ivc_chan_handle(chan), (int64_t)ivc_chan_handle(chan));
 		}
 	}
 	ivc_rcu_read_unlock();
 }
 
-/* Every seat's member but none, or the one whose VM is @target. Return: how many were told. */
+void ivc_bell_left(struct ivc_hvm *vm, const struct ivc_chan *chan)
+{
+	parked_end_handle(vm, ivc_chan_handle(chan), IVC_E_STALE);
+}
+
+/* Every seat's member, or the one whose VM is @target. Return: how many were told. */
 static uint32_t raise_seats(struct ivc_chan *chan, uint64_t target)
 {
 	uint32_t told = 0;
@@ -182,7 +213,7 @@ int ivc_bell_notify(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, uin
 
 	ivc_rcu_read_lock();
 	name = ivc_registry_find(vm->hv->names, publisher, key);
-	chan = name == NULL ? NULL : (struct ivc_chan *)(void *)((char *)name - offsetof(struct ivc_chan, name));
+	chan = name == NULL ? NULL : ivc_chan_of_name(name);
 	if (chan == NULL || ivc_load_acquire_u32(&chan->state) != IVC_CHANNEL_LIVE) {
 		err = IVC_E_NOENT;
 	} else if (publisher.v == vm->config.id.v) {
@@ -247,7 +278,7 @@ int ivc_bell_ring(struct ivc_hvm *vm, uint64_t handle, uint64_t target, uint64_t
 }
 
 /* The slot of @vm under which it is in the channel that @handle names, or none. Context: read section. */
-static uint32_t slot_of_handle(struct ivc_hvm *vm, uint64_t handle, struct ivc_chan **out)
+static uint32_t slot_of_handle(const struct ivc_hvm *vm, uint64_t handle, struct ivc_chan **out)
 {
 	struct ivc_chan *chan = ivc_chan_by_handle(vm->hv, handle);
 
@@ -290,7 +321,7 @@ static uint64_t pending_take_any_locked(struct ivc_hvm *vm)
 			m = ivc_vm_slot_get(vm, slot);
 			if (m != NULL) { /* else: the bell of a channel that it has left */
 				vm->wait_next = (slot + 1) % (words * 64);
-				return handle_of(m->chan);
+				return ivc_chan_handle(m->chan);
 			}
 		}
 	}
@@ -317,6 +348,12 @@ static int64_t wait_look_locked(struct ivc_hvm *vm, uint64_t handle)
 	return 0;
 }
 
+/* Who parks after this was true is found by whoever makes it false: they end all parked calls afterwards. */
+static bool wait_open(const struct ivc_hvm *vm)
+{
+	return ivc_vm_alive(vm) && ivc_load_acquire_u32(&vm->hv->phase) != IVC_HV_OFF;
+}
+
 enum ivc_verdict ivc_bell_wait(struct ivc_hvm *vm, void *vcpu, struct ivc_call *call, uint64_t handle,
 			       uint64_t timeout_ns)
 {
@@ -339,9 +376,9 @@ enum ivc_verdict ivc_bell_wait(struct ivc_hvm *vm, void *vcpu, struct ivc_call *
 		call->result = IVC_E_INTR;
 		vm->parked = call;
 		(void)ivc_fetch_add_u32(&vm->parked_count, 1);
-		/* [BELL-PARK] parked, then the bits once more; two full fences. Partner: ivc_bell_raise(). */
+		/* [BELL-PARK] parked, then the bits once more; a full fence between. Partner: ivc_bell_raise(). */
 		ivc_fence_full();
-		found = ivc_vm_alive(vm) ? wait_look_locked(vm, handle) : IVC_E_SHUTDOWN;
+		found = wait_open(vm) ? wait_look_locked(vm, handle) : IVC_E_SHUTDOWN;
 		if (found == 0) {
 			verdict = IVC_PARKED;
 		} else {
@@ -376,21 +413,9 @@ void ivc_bell_park_end(struct ivc_hvm *vm, struct ivc_call *call, int why)
 
 void ivc_bell_unpark_all(struct ivc_hvm *vm, int result)
 {
-	for (;;) {
-		struct ivc_call *call;
-		void *vcpu = NULL;
-
-		ivc_lock_take(&vm->hv->waiter, &vm->park);
-		call = vm->parked;
-		if (call != NULL) {
-			vcpu = parked_vcpu(call);
-			call->result = result;
-			(void)parked_unlink_locked(vm, NULL, call);
-		}
-		ivc_lock_give(&vm->park);
-		if (call == NULL) {
-			return;
-		}
-		vm->hv->ops.unpark(vm->host, vcpu);
+	ivc_lock_take(&vm->hv->waiter, &vm->park);
+	while (vm->parked != NULL) {
+		parked_end_locked(vm, NULL, vm->parked, result);
 	}
+	ivc_lock_give(&vm->park);
 }

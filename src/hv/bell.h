@@ -8,6 +8,20 @@
 
 #include "chan.h"
 
+/** ivc_bell_raise - one member is told to look. Context: read section, or a reference that keeps the member. */
+void ivc_bell_raise(struct ivc_member *m);
+
+/**
+ * ivc_bell_publisher - somebody joined or left: the publisher is told, the other seats need not know.
+ * ivc_bell_ended - the channel is not LIVE any more: every member but its publisher is told, and whoever waits on it wakes.
+ * Context: a reference to the channel.
+ */
+void ivc_bell_publisher(struct ivc_chan *chan);
+void ivc_bell_ended(struct ivc_chan *chan);
+
+/** ivc_bell_left - @vm itself leaves: its calls that wait on this channel end with IVC_E_STALE. */
+void ivc_bell_left(struct ivc_hvm *vm, const struct ivc_chan *chan);
+
 /** ivc_bell_notify - NOTIFY by name. Return: 0; IVC_E_NOENT: no LIVE channel, or the caller or the target is not in it. */
 int ivc_bell_notify(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, uint64_t target);
 

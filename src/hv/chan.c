@@ -5,6 +5,7 @@
  */
 #include "chan.h"
 
+#include "bell.h"
 #include "rcu.h"
 #include "window.h"
 
@@ -19,7 +20,7 @@ struct ivc_chan *ivc_chan_own(struct ivc_hvm *vm, ivc_key_t key)
 		return NULL;
 	}
 	/* A name of ours goes only under our control lock, which the caller holds: it outlives the read section. */
-	return (struct ivc_chan *)(void *)((char *)name - offsetof(struct ivc_chan, name));
+	return ivc_chan_of_name(name);
 }
 
 bool ivc_chan_get(struct ivc_chan *chan)
@@ -134,24 +135,25 @@ static void chan_commit(struct ivc_chan *chan)
 	struct ivc_member *m = &chan->publisher;
 	struct ivc_hvm *vm = m->vm;
 
+	m->slot = ivc_vm_slot_find(vm);
+	ivc_vm_slot_set(vm, m->slot, m); /* first: it clears what an earlier bell may have left */
 	ivc_lock_take(&chan->hv->waiter, &chan->lock);
 	m->own = IVC_OWN_OPEN;
 	ivc_store_release_u32(&m->state, IVC_MEMBER_ACTIVE);
 	ivc_store_release_u32(&chan->state, IVC_CHANNEL_LIVE);
 	ivc_lock_give(&chan->lock);
 	ivc_store_release_u32(&chan->refs, 1);
-	m->slot = ivc_vm_slot_find(vm);
-	ivc_vm_slot_set(vm, m->slot, m);
 	(void)ivc_fetch_add_u32(&vm->channels, 1);
 	(void)ivc_fetch_add_u32(&chan->hv->channels_now, 1);
 	/* [HANDLE] release: the whole record, then its handle. Partner: ivc_chan_by_handle(). */
-	ivc_store_release_u64(&chan->handle, chan->generation << IVC_HANDLE_INDEX_BITS | chan->record.index);
+	ivc_store_release_u64(&chan->handle, ivc_chan_handle(chan));
 	ivc_registry_add(chan->hv->names, &chan->name);
 }
 
 int ivc_chan_publish(struct ivc_hvm *vm, ivc_key_t key, const struct ivc_region_plan *plan, struct ivc_grant *grant)
 {
 	struct ivc_hv *hv = vm->hv;
+	struct ivc_record *record;
 	struct ivc_chan *chan;
 	uint64_t at;
 	int err;
@@ -170,11 +172,11 @@ int ivc_chan_publish(struct ivc_hvm *vm, ivc_key_t key, const struct ivc_region_
 	if (err != 0) {
 		goto undo_charge;
 	}
-	chan = (struct ivc_chan *)(void *)ivc_hub_take(hv, IVC_RECORD_CHAN);
-	if (chan == NULL) {
-		err = IVC_RETRY_RECLAIM;
+	err = ivc_hub_take(hv, IVC_RECORD_CHAN, &record);
+	if (err != 0) {
 		goto undo_window;
 	}
+	chan = (struct ivc_chan *)(void *)record;
 	chan_prepare(chan, vm, key, plan, at);
 	err = chan_memory(chan);
 	if (err != 0) {
@@ -241,7 +243,8 @@ int ivc_chan_end(struct ivc_chan *chan, uint32_t state)
 			ivc_member_take_back(chan, seat);
 		}
 	}
-	ivc_bell_announce(chan, m);
+	ivc_bell_ended(chan);
+	ivc_bell_left(vm, chan);
 	chan_memory_put(chan);
 	ivc_lock_take(waiter, &chan->lock);
 	m->own = IVC_OWN_NONE;
@@ -259,7 +262,7 @@ void ivc_chan_info(struct ivc_chan *chan, struct ivc_channel_info *info)
 	out.publisher = ivc_vmid(chan->name.publisher);
 	out.state = chan->state;
 	out.key = ivc_key(chan->name.key);
-	out.handle.v = chan->generation << IVC_HANDLE_INDEX_BITS | chan->record.index;
+	out.handle.v = ivc_chan_handle(chan);
 	out.layout = chan->plan.layout;
 	out.epoch = chan->epoch;
 	out.seats = chan->plan.seats;

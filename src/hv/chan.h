@@ -13,9 +13,6 @@
 
 #define IVC_SEAT_NONE UINT32_MAX /* the publisher's place */
 
-/* Result inside the core: no record is free, but some wait for a grace period. Never reaches a guest. */
-#define IVC_RETRY_RECLAIM 2
-
 /*
  * A membership. NONE -> PENDING (seat reserved, windows being built) -> ACTIVE -> LEAVING -> NONE
  *               ACTIVE -> REVOKED (memory taken, range kept) -> LEAVING
@@ -59,8 +56,8 @@ struct ivc_member {
 	uint32_t view;              /* enum ivc_view_state; chan lock */
 	uint32_t holds;             /* chan lock: one for the member, one for a view that is not NONE or GONE */
 	uint64_t at;                /* of its window; const after insert */
-	uint64_t charge;            /* for hv page and publisher section, 0 when returned; chan lock */
-	uint64_t seat_charge;       /* for the seat section, 0 when returned; chan lock */
+	uint64_t charge;            /* for hv page and publisher section, 0 when returned; whoever moves `own` */
+	uint64_t seat_charge;       /* for the seat section, or what replaces it after a revoke; const after insert */
 	struct ivc_section section; /* seat section; bytes 0: none */
 	bool sleeps;                /* const after insert */
 };
@@ -89,6 +86,18 @@ struct ivc_chan {
 	struct ivc_member publisher;   /* never NULL in vm->member while LIVE */
 	struct ivc_seat_record seat[]; /* config.seats */
 };
+
+/* What a guest calls this channel by. Const after insert. */
+static inline uint64_t ivc_chan_handle(const struct ivc_chan *chan)
+{
+	return chan->generation << IVC_HANDLE_INDEX_BITS | chan->record.index;
+}
+
+/* The channel that a name in the table belongs to. */
+static inline struct ivc_chan *ivc_chan_of_name(struct ivc_name *name)
+{
+	return (struct ivc_chan *)(void *)((char *)name - offsetof(struct ivc_chan, name));
+}
 
 /* What PUBLISH and SUBSCRIBE give back. */
 struct ivc_grant {
@@ -158,13 +167,5 @@ void ivc_member_take_back(struct ivc_chan *chan, uint32_t seat);
 
 /** ivc_member_views_end - the publisher's window: waits for view ops in flight, unmaps every seat. Return: 0; IVC_E_IO. */
 int ivc_member_views_end(struct ivc_chan *chan);
-
-/* bell.c */
-
-/** ivc_bell_raise - one member is told to look. Context: read section, or a reference that keeps the member. */
-void ivc_bell_raise(struct ivc_member *m);
-
-/** ivc_bell_announce - a change of state or membership: every ACTIVE or REVOKED member but @except is told. */
-void ivc_bell_announce(struct ivc_chan *chan, const struct ivc_member *except);
 
 #endif

@@ -318,25 +318,48 @@ static bool is_entrance(const struct request *rq)
 	return rq->nr == IVC_HC_PUBLISH || rq->nr == IVC_HC_SUBSCRIBE;
 }
 
-/* Acts under the control lock. The VM may have begun to die while we waited for it. */
-static int64_t act_controlled(struct request *rq, const struct call_entry *entry)
+/* The act itself; what may have changed while we waited for the control lock is looked at again. */
+static int64_t act_locked(struct request *rq, const struct call_entry *entry)
 {
-	struct ivc_hvm *vm = rq->vm;
-	int64_t result;
+	struct ivc_hv *hv = rq->vm->hv;
+	int64_t result = IVC_E_SHUTDOWN;
 
-	for (int tries = 0; tries < 2; tries++) {
-		ivc_lock_take(&vm->hv->waiter, &vm->control);
-		if (!ivc_vm_alive(vm)) {
-			result = IVC_E_SHUTDOWN;
-		} else if (is_entrance(rq) && !ivc_control_open(vm->hv)) {
-			result = IVC_E_SHUTDOWN;
-		} else {
+	if (!ivc_vm_alive(rq->vm)) {
+		return result;
+	}
+	/* [HV-DOWN] we are at work, then the phase; all sequentially consistent. Partner: disable() in control.c. */
+	(void)ivc_fetch_add_seq_u32(&hv->controlled, 1);
+	if (!is_entrance(rq)) {
+		if (ivc_load_seq_u32(&hv->phase) != IVC_HV_OFF) {
 			result = entry->act(rq);
 		}
-		ivc_lock_give(&vm->control);
-		if (result != IVC_RETRY_RECLAIM || !ivc_hub_reclaim(vm->hv, true)) {
-			break;
+	} else {
+		(void)ivc_fetch_add_seq_u32(&hv->entrances, 1);
+		if (ivc_load_seq_u32(&hv->phase) == IVC_HV_RUN) {
+			result = entry->act(rq);
 		}
+		(void)ivc_fetch_sub_u32(&hv->entrances, 1);
+	}
+	(void)ivc_fetch_sub_u32(&hv->controlled, 1);
+	return result;
+}
+
+/* Acts under the control lock. Where every spare record is dead, their grace period is waited for without it. */
+static int64_t act_controlled(struct request *rq, const struct call_entry *entry)
+{
+	enum {
+		TRIES = 4
+	};
+	struct ivc_hvm *vm = rq->vm;
+	int64_t result = IVC_RETRY_RECLAIM;
+
+	for (int n = 0; n < TRIES && result == IVC_RETRY_RECLAIM; n++) {
+		if (n != 0) {
+			ivc_hub_reclaim(vm->hv, true);
+		}
+		ivc_lock_take(&vm->hv->waiter, &vm->control);
+		result = act_locked(rq, entry);
+		ivc_lock_give(&vm->control);
 	}
 	return result == IVC_RETRY_RECLAIM ? IVC_E_NOMEM : result;
 }
@@ -376,66 +399,75 @@ enum ivc_verdict ivc_dispatch(struct ivc_hvm *vm, void *vcpu, struct ivc_call *c
 	struct request rq = {.vm = vm, .vcpu = vcpu, .call = call, .nr = call->nr};
 	const struct call_entry *entry = entry_of(hv, &rq.nr);
 	enum ivc_verdict verdict = IVC_DONE;
+	int err;
 
 	if (entry == NULL && (hv->config.flags & IVC_HV_HIGH_NUMBERS) != 0) {
 		return IVC_FOREIGN;
 	}
-	if (self->registered == 0) {
-		call->result = IVC_E_PERM;
-		return IVC_DONE;
-	}
-	if (self->inside != 0) {
-		call->result = IVC_E_DEADLK;
+	err = ivc_core_enter(self);
+	if (err != 0) {
+		call->result = err;
 		return IVC_DONE;
 	}
 	for (uint32_t n = 0; n < 6; n++) {
 		rq.arg[n] = call->arg[n];
-	}
-	for (uint32_t n = 0; n < 6; n++) {
 		call->core_[n] = 0;
 	}
 	if (entry == NULL) {
 		call->result = IVC_E_NOSYS;
-		ivc_vm_count(&vm->stats.calls);
-		ivc_vm_count(&vm->stats.calls_failed);
-		return IVC_DONE;
-	}
-	if (!ivc_vm_enter(vm)) {
-		call->result = IVC_E_SHUTDOWN;
-		return IVC_DONE;
-	}
-	self->inside = 1;
-	ivc_vm_count(&vm->stats.calls);
-	if (ivc_load_acquire_u32(&hv->phase) == IVC_HV_OFF) {
+	} else if (!ivc_vm_enter(vm)) {
 		call->result = IVC_E_SHUTDOWN;
 	} else {
-		verdict = serve(&rq, entry);
+		if (ivc_load_acquire_u32(&hv->phase) == IVC_HV_OFF) {
+			call->result = IVC_E_SHUTDOWN;
+		} else {
+			verdict = serve(&rq, entry);
+		}
+		ivc_vm_count(&vm->stats.calls);
+		if (verdict == IVC_DONE && call->result < 0) {
+			ivc_vm_count(&vm->stats.calls_failed);
+		}
+		ivc_vm_leave(vm);
+		if (entry->control) {
+			ivc_hub_reclaim(hv, false);
+		}
 	}
-	if (verdict == IVC_DONE && call->result < 0) {
-		ivc_vm_count(&vm->stats.calls_failed);
-	}
-	self->inside = 0;
-	ivc_vm_leave(vm);
-	(void)ivc_hub_reclaim(hv, false);
+	ivc_core_leave(self);
 	return verdict;
+}
+
+/* Whether op map or close for a seat of a dying publisher has yet to be answered: its host answers all it owes. */
+static bool views_owed(struct ivc_chan *chan)
+{
+	bool owed;
+
+	ivc_lock_take(&chan->hv->waiter, &chan->lock);
+	owed = chan->views_busy != 0;
+	ivc_lock_give(&chan->lock);
+	return owed;
 }
 
 int ivc_dispatch_end_one(struct ivc_hvm *vm)
 {
+	int result = 0;
+
 	for (uint32_t slot = 0; slot < vm->slots; slot++) {
 		struct ivc_member *m = ivc_vm_slot_get(vm, slot);
 
 		if (m == NULL) {
 			continue;
 		}
-		if (m->seat == IVC_SEAT_NONE) {
-			const bool revoke = (m->chan->plan.layout & IVC_LAYOUT_DEATH_REVOKE) != 0;
-
-			(void)ivc_chan_end(m->chan, revoke ? IVC_CHANNEL_REVOKED : IVC_CHANNEL_DEAD);
-		} else {
+		if (m->seat != IVC_SEAT_NONE) {
 			(void)ivc_member_end(m, IVC_SEAT_DEAD);
+			return IVC_E_AGAIN;
 		}
+		if (views_owed(m->chan) && ivc_load_acquire_u32(&vm->state) == IVC_VM_DYING) {
+			result = IVC_E_AGAIN;
+			continue;
+		}
+		(void)ivc_chan_end(m->chan, (m->chan->plan.layout & IVC_LAYOUT_DEATH_REVOKE) != 0 ? IVC_CHANNEL_REVOKED
+												  : IVC_CHANNEL_DEAD);
 		return IVC_E_AGAIN;
 	}
-	return 0;
+	return result;
 }

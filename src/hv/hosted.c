@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The C library's part of the core: per-thread state, memory at create, a seed, a polite wait. The only file of the core
- * that includes its headers.
+ * The C library's part of the core: per-thread state, memory at create, a seed, a polite wait. The name table apart, the
+ * only file of the core that includes its headers.
  */
 #include "hosted.h"
 

@@ -52,6 +52,8 @@ struct ivc_hv {
 	uint32_t member_count;
 
 	uint32_t phase;                /* atomic; enum ivc_hv_phase or IVC_HV_STOPPING */
+	uint32_t entrances;            /* atomic: PUBLISH and SUBSCRIBE that have found the phase RUN and are at work */
+	uint32_t controlled;           /* atomic: calls of guests at work under a control lock */
 	uint64_t epoch;                /* atomic: the next one; channels and seats share the numbers */
 	uint64_t quarantined_bytes;    /* atomic */
 	uint64_t quarantined_sections; /* atomic */
@@ -63,6 +65,7 @@ struct ivc_hv {
 
 	struct ivc_lock lock;
 	struct ivc_record *free[IVC_RECORD_KINDS]; /* hv->lock */
+	uint32_t live[IVC_RECORD_KINDS];           /* hv->lock: taken and not retired */
 	struct ivc_record *retired;                /* hv->lock */
 	uint32_t retired_count;                    /* atomic; changed under hv->lock */
 };
@@ -70,8 +73,14 @@ struct ivc_hv {
 struct ivc_hvm *ivc_hub_vm(const struct ivc_hv *hv, uint32_t index);
 struct ivc_chan *ivc_hub_chan(const struct ivc_hv *hv, uint32_t index);
 
-/** ivc_hub_take - a free record, or NULL: none now; ivc_hub_reclaim() may bring some. */
-struct ivc_record *ivc_hub_take(struct ivc_hv *hv, enum ivc_record_kind kind);
+/* Result inside the core: no record is free, but some wait for a grace period. Never reaches a guest. */
+#define IVC_RETRY_RECLAIM 2
+
+/**
+ * ivc_hub_take - a free record.
+ * Return: 0; IVC_E_NOMEM: the configured number is in use; IVC_RETRY_RECLAIM: ivc_hub_reclaim(hv, true), then again.
+ */
+IVC_MUST_CHECK int ivc_hub_take(struct ivc_hv *hv, enum ivc_record_kind kind, struct ivc_record **out);
 
 /** ivc_hub_give - a record that no reader ever saw goes back at once. */
 void ivc_hub_give(struct ivc_hv *hv, struct ivc_record *record);
@@ -81,9 +90,9 @@ void ivc_hub_retire(struct ivc_hv *hv, struct ivc_record *record);
 
 /**
  * ivc_hub_reclaim - when IVC_RETIRED_MAX records are dead, or @now: waits for a grace period and frees them.
- * Context: no lock held, not in a read section. Return: whether records were freed.
+ * Context: no lock held, not in a read section.
  */
-bool ivc_hub_reclaim(struct ivc_hv *hv, bool now);
+void ivc_hub_reclaim(struct ivc_hv *hv, bool now);
 
 /** ivc_hub_epoch - a number that was never given before. */
 static inline uint64_t ivc_hub_epoch(struct ivc_hv *hv)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The registry as a whole: create, attach, detach, destroy, and what can be asked of it. It decides where everything lies
+ * The registry as a whole: create, destroy, and what can be asked of it. It decides where everything lies
  * in the arena; what happens to a channel is decided below.
  */
 #include "bell.h"
 #include "chan.h"
 #include "control.h"
 #include "dispatch.h"
+#include "hash.h"
 #include "hosted.h"
 #include "rcu.h"
 
@@ -160,17 +161,7 @@ void ivc_wait_turn(const struct ivc_waiter *waiter, uint32_t turn)
 #endif
 }
 
-/* One step of SplitMix64. Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. */
-static uint64_t seed_next(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-static void records_init(struct ivc_hv *hv, uint64_t random)
+static void records_init(struct ivc_hv *hv)
 {
 	for (uint32_t i = hv->chan_count; i-- > 0;) {
 		struct ivc_chan *chan = ivc_hub_chan(hv, i);
@@ -179,7 +170,8 @@ static void records_init(struct ivc_hv *hv, uint64_t random)
 		chan->record.index = i;
 		chan->hv = hv;
 		/* Random starts: a handle of an earlier run of the hypervisor names nothing in this one. */
-		chan->generation = seed_next(&random) >> (64 - IVC_HANDLE_GENERATION_BITS);
+		chan->generation =
+			ivc_hash(hv->config.seed, IVC_HASH_GENERATION, i) >> (64 - IVC_HANDLE_GENERATION_BITS);
 		chan->record.next = hv->free[IVC_RECORD_CHAN];
 		hv->free[IVC_RECORD_CHAN] = &chan->record;
 	}
@@ -237,7 +229,6 @@ int ivc_hv_create(struct ivc_hv **out, const struct ivc_hv_config *cfg)
 	struct ivc_hv *hv;
 	unsigned char *arena;
 	void *own;
-	uint64_t random;
 	int err;
 
 	err = config_fill(&c, cfg);
@@ -277,10 +268,9 @@ int ivc_hv_create(struct ivc_hv **out, const struct ivc_hv_config *cfg)
 	hv->members = (struct ivc_member *)(void *)(arena + plan.members);
 	hv->chan_count = plan.chan_count;
 	hv->member_count = plan.member_count;
-	random = c.seed[0] ^ (c.seed[1] << 1);
-	hv->instance = seed_next(&random) | 1;
-	hv->epoch = seed_next(&random) >> 2 | 1; /* far from a wrap, never 0 */
-	records_init(hv, random);
+	hv->instance = ivc_hash(c.seed, IVC_HASH_INSTANCE, 0) | 1;
+	hv->epoch = ivc_hash(c.seed, IVC_HASH_EPOCH, 0) >> 2 | 1; /* far from a wrap, never 0 */
+	records_init(hv);
 	vms_init(hv, &plan);
 	err = ivc_registry_create(&hv->names, c.channels, c.seed);
 	if (err != 0) {
@@ -295,22 +285,27 @@ int ivc_hv_create(struct ivc_hv **out, const struct ivc_hv_config *cfg)
 
 int ivc_hv_destroy(struct ivc_hv *hv)
 {
-	if (ivc_thread_self()->registered == 0) {
-		return IVC_E_PERM;
+	struct ivc_thread *self = ivc_thread_self();
+	uint32_t vms;
+	int err;
+
+	err = ivc_core_enter(self);
+	if (err != 0) {
+		return err;
 	}
 	ivc_lock_take(&hv->waiter, &hv->lock);
-	if (hv->vms_now != 0) {
-		ivc_lock_give(&hv->lock);
+	vms = hv->vms_now;
+	ivc_lock_give(&hv->lock);
+	if (vms != 0) {
+		ivc_core_leave(self);
 		return IVC_E_BUSY;
 	}
-	ivc_lock_give(&hv->lock);
-	if (!ivc_hub_reclaim(hv, true)) {
-		ivc_rcu_synchronize(); /* a reader of ivc_hv_each() may still hold a record that is not dead */
-	}
+	ivc_hub_reclaim(hv, true); /* also for a reader of ivc_hv_each() that still holds a record */
 	ivc_registry_destroy(hv->names);
 #if __STDC_HOSTED__
 	ivc_hosted_free(hv->arena_own);
 #endif
+	ivc_core_leave(self);
 	return 0;
 }
 
@@ -352,28 +347,40 @@ void ivc_hv_stats(const struct ivc_hv *hv, struct ivc_hv_stats *out)
 	out->records_waiting = ivc_load_relaxed_u32(&hv->retired_count);
 }
 
+/* A consistent cut of the channel in record @i. Return: false: there is none. */
+static bool each_look(struct ivc_hv *hv, uint32_t i, struct ivc_channel_info *info)
+{
+	struct ivc_chan *chan = ivc_hub_chan(hv, i);
+	bool held;
+
+	ivc_rcu_read_lock();
+	held = ivc_load_acquire_u64(&chan->handle) != 0 && ivc_chan_get(chan);
+	ivc_rcu_read_unlock();
+	if (held) {
+		ivc_chan_info(chan, info);
+		ivc_chan_put(chan);
+	}
+	return held;
+}
+
 int ivc_hv_each(struct ivc_hv *hv, bool (*fn)(void *arg, const struct ivc_channel_info *info), void *arg)
 {
+	struct ivc_thread *self = ivc_thread_self();
 	bool more = true;
 
-	if (ivc_thread_self()->registered == 0) {
-		return IVC_E_PERM;
-	}
 	for (uint32_t i = 0; i < hv->chan_count && more; i++) {
-		struct ivc_chan *chan = ivc_hub_chan(hv, i);
 		struct ivc_channel_info info;
-		bool held;
+		const int err = ivc_core_enter(self);
+		bool found;
 
-		ivc_rcu_read_lock();
-		held = ivc_load_acquire_u64(&chan->handle) != 0 && ivc_chan_get(chan);
-		ivc_rcu_read_unlock();
-		if (!held) {
-			continue;
+		if (err != 0) {
+			return err;
 		}
-		ivc_chan_info(chan, &info);
-		ivc_chan_put(chan);
-		more = fn(arg, &info);
+		found = each_look(hv, i, &info);
+		ivc_core_leave(self);
+		if (found) {
+			more = fn(arg, &info);
+		}
 	}
-	(void)ivc_hub_reclaim(hv, false);
 	return 0;
 }

@@ -7,7 +7,8 @@
  *   1. control lock   one per VM: its control calls, held over ops. A thread never holds two of them.
  *   2. channel lock   one per channel: state, seats, view states. Never held over an op, a grace period or another
  *                     channel's lock.
- *   3. leaf locks     hv->lock (free records, VM table), vm->park (parked calls). Nothing is taken or called under them.
+ *   3. leaf locks     hv->lock (free records, VM table), vm->park (parked calls). Nothing is taken under them; op unpark is
+ *                     called under vm->park, so that no unpark comes after ivc_hv_park_end() has returned.
  */
 #ifndef IVC_HV_LOCK_H
 #define IVC_HV_LOCK_H

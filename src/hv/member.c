@@ -5,6 +5,7 @@
  */
 #include "chan.h"
 
+#include "bell.h"
 #include "rcu.h"
 #include "window.h"
 
@@ -63,7 +64,7 @@ static void member_drop(struct ivc_member *m)
 		return;
 	}
 	seat_set(chan, m->seat, NULL);
-	memory_last = chan->plan.seat_bytes != 0 && ivc_section_put_locked(&m->section);
+	memory_last = m->section.refs != 0 && ivc_section_put_locked(&m->section);
 	ivc_store_release_u32(&m->state, IVC_MEMBER_NONE);
 	ivc_lock_give(&chan->lock);
 	if (memory_last) {
@@ -87,13 +88,11 @@ static bool view_settle(struct ivc_member *m, int status)
 	bool again = false;
 	bool active = false;
 
-	if (status != 0 && !(mapping && status == IVC_E_SHUTDOWN)) {
-		/* The op is still counted in views_busy, so the publisher's record is valid. */
-		if (mapping) {
-			ivc_vm_fail(chan->publisher.vm);
-		} else {
-			ivc_section_quarantine(chan, chan->publisher.vm, &m->section);
-		}
+	/* The op is still counted in views_busy, so the publisher's record is valid. */
+	if (!mapping && status != 0) {
+		ivc_section_quarantine(chan, chan->publisher.vm, &m->section);
+	} else if (mapping && ivc_map_status(status) == IVC_E_IO) {
+		ivc_vm_fail(chan->publisher.vm); /* its host is broken; a mere lack of room is not */
 	}
 	ivc_lock_take(&chan->hv->waiter, &chan->lock);
 	if (!gone) {
@@ -101,6 +100,7 @@ static bool view_settle(struct ivc_member *m, int status)
 		m->view = IVC_VIEW_MAPPED;
 		if (m->state == IVC_MEMBER_ACTIVE && chan->state == IVC_CHANNEL_LIVE) {
 			ivc_page_seat_state(chan, m->seat, IVC_SEAT_ACTIVE);
+			m->holds++; /* keeps the channel until the publisher is told */
 			active = true;
 		} else if (m->state == IVC_MEMBER_LEAVING && !chan->view_stop) {
 			m->view = IVC_VIEW_CLOSING;
@@ -115,16 +115,19 @@ static bool view_settle(struct ivc_member *m, int status)
 	}
 	ivc_lock_give(&chan->lock);
 	if (active) {
-		ivc_bell_announce(chan, m);
+		ivc_bell_publisher(chan);
 	}
-	if (gone) {
+	if (gone || active) {
 		member_drop(m);
 	}
 	return again;
 }
 
-/* Runs the op that m->view says has begun. The runner is the only one who changes the view until it has settled. */
-static void view_run(struct ivc_member *m)
+/*
+ * Runs the op that m->view says has begun. The runner is the only one who changes the view until it has settled.
+ * Return: how the first op ended, if it has ended: 0; as ivc_map_status().
+ */
+static int view_run(struct ivc_member *m)
 {
 	struct ivc_chan *chan = m->chan;
 	const struct ivc_plat_ops *ops = &chan->hv->ops;
@@ -135,26 +138,43 @@ static void view_run(struct ivc_member *m)
 		.access = IVC_READ,
 		.token = m,
 	};
-	void *host = chan->publisher.vm->host;
+	struct ivc_hvm *publisher = chan->publisher.vm;
+	void *host = publisher->host;
 	int status;
+	int first = 0;
+	bool again = false;
 
 	do {
-		status = m->view == IVC_VIEW_MAPPING ? ops->map(host, &view) : ops->close(host, &view);
-		if (status == IVC_LATER) {
-			return; /* ivc_hv_view_done() goes on, perhaps it already has */
+		if (m->view == IVC_VIEW_CLOSING) {
+			status = ops->close(host, &view);
+		} else {
+			/* The windows of a VM that was given up are not known: nothing is added to them. */
+			status = ivc_vm_alive(publisher) ? ops->map(host, &view) : IVC_E_SHUTDOWN;
 		}
-	} while (view_settle(m, status));
+		if (status == IVC_LATER) {
+			return first; /* ivc_hv_view_done() goes on, perhaps it already has */
+		}
+		first = again ? first : ivc_map_status(status);
+		again = view_settle(m, status);
+	} while (again);
+	return first;
 }
 
 void ivc_hv_view_done(void *token, int status)
 {
 	struct ivc_member *m = (struct ivc_member *)token;
 	struct ivc_hv *hv = m->chan->hv;
+	struct ivc_thread *self = ivc_thread_self();
+	const uint32_t before = self->inside;
 
+	self->inside = 1;
 	if (view_settle(m, status)) {
-		view_run(m);
+		(void)view_run(m);
 	}
-	(void)ivc_hub_reclaim(hv, false);
+	self->inside = before;
+	if (before == 0) {
+		ivc_hub_reclaim(hv, false);
+	}
 }
 
 int ivc_member_views_end(struct ivc_chan *chan)
@@ -212,6 +232,12 @@ int ivc_member_views_end(struct ivc_chan *chan)
 	return result;
 }
 
+/* LIVE, and its publisher is not as good as dead: then its VM's record is valid, chan_end waits for this lock. */
+static bool joinable_locked(const struct ivc_chan *chan)
+{
+	return chan->state == IVC_CHANNEL_LIVE && ivc_vm_alive(chan->publisher.vm);
+}
+
 /* Finds the LIVE channel and makes sure of a seat now, with a reference. Return: 0; IVC_E_NOENT; IVC_E_BUSY. */
 static int join_find(struct ivc_hv *hv, ivc_vmid_t publisher, ivc_key_t key, struct ivc_chan **out)
 {
@@ -222,7 +248,7 @@ static int join_find(struct ivc_hv *hv, ivc_vmid_t publisher, ivc_key_t key, str
 	ivc_rcu_read_lock();
 	name = ivc_registry_find(hv->names, publisher, key);
 	if (name != NULL) {
-		chan = (struct ivc_chan *)(void *)((char *)name - offsetof(struct ivc_chan, name));
+		chan = ivc_chan_of_name(name);
 		if (!ivc_chan_get(chan)) {
 			chan = NULL;
 		}
@@ -232,7 +258,7 @@ static int join_find(struct ivc_hv *hv, ivc_vmid_t publisher, ivc_key_t key, str
 		return IVC_E_NOENT;
 	}
 	ivc_lock_take(&hv->waiter, &chan->lock);
-	if (chan->state != IVC_CHANNEL_LIVE) {
+	if (!joinable_locked(chan)) {
 		err = IVC_E_NOENT;
 	} else if (seat_free_locked(chan) == IVC_SEAT_NONE) {
 		err = IVC_E_BUSY;
@@ -272,7 +298,7 @@ static int member_sit(struct ivc_member *m)
 
 	ivc_lock_take(&chan->hv->waiter, &chan->lock);
 	seat = seat_free_locked(chan);
-	if (chan->state != IVC_CHANNEL_LIVE) {
+	if (!joinable_locked(chan)) {
 		err = IVC_E_NOENT;
 	} else if (seat == IVC_SEAT_NONE) {
 		err = IVC_E_BUSY;
@@ -295,9 +321,11 @@ static int member_commit(struct ivc_member *m)
 	const bool flat = chan->plan.hv_bytes == 0;
 
 	m->slot = ivc_vm_slot_find(vm);
+	ivc_vm_slot_set(vm, m->slot, m); /* first: it clears what an earlier bell may have left */
 	ivc_lock_take(&chan->hv->waiter, &chan->lock);
-	if (chan->state != IVC_CHANNEL_LIVE) {
+	if (!joinable_locked(chan)) {
 		ivc_lock_give(&chan->lock);
+		ivc_vm_slot_clear(vm, m->slot);
 		return IVC_E_NOENT;
 	}
 	m->own = IVC_OWN_OPEN;
@@ -311,7 +339,6 @@ static int member_commit(struct ivc_member *m)
 		chan->views_busy++;
 	}
 	ivc_lock_give(&chan->lock);
-	ivc_vm_slot_set(vm, m->slot, m);
 	(void)ivc_fetch_add_u32(&vm->memberships, 1);
 	(void)ivc_fetch_add_u32(&chan->hv->memberships_now, 1);
 	ivc_vm_count(&vm->stats.subscribed);
@@ -321,6 +348,7 @@ static int member_commit(struct ivc_member *m)
 int ivc_member_join(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, bool sleeps, struct ivc_grant *grant)
 {
 	struct ivc_hv *hv = vm->hv;
+	struct ivc_record *record;
 	struct ivc_chan *chan;
 	struct ivc_member *m;
 	uint64_t base_charge;
@@ -346,11 +374,11 @@ int ivc_member_join(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, boo
 	if (err != 0) {
 		goto undo_charge;
 	}
-	m = (struct ivc_member *)(void *)ivc_hub_take(hv, IVC_RECORD_MEMBER);
-	if (m == NULL) {
-		err = IVC_RETRY_RECLAIM;
+	err = ivc_hub_take(hv, IVC_RECORD_MEMBER, &record);
+	if (err != 0) {
 		goto undo_window;
 	}
+	m = (struct ivc_member *)(void *)record;
 	member_prepare(m, vm, chan, at, sleeps);
 	if (seat_charge != 0) {
 		err = ivc_section_make(hv, &m->section, seat_charge, IVC_MEM_ONE_WRITER);
@@ -388,9 +416,14 @@ int ivc_member_join(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, boo
 		hv->ops.barrier(hv->host);
 	}
 	if (chan->plan.hv_bytes != 0) {
-		view_run(m);
+		err = view_run(m);
 	}
-	ivc_bell_announce(chan, m);
+	if (err != 0 && err != IVC_E_SHUTDOWN) {
+		/* The publisher's host could not show the seat: a seat that never turns ACTIVE is of no use. */
+		(void)ivc_member_end(m, IVC_SEAT_LEFT);
+		return err == IVC_E_IO ? IVC_E_NOENT : err;
+	}
+	ivc_bell_publisher(chan);
 	return 0;
 
 undo_memory:
@@ -437,11 +470,12 @@ int ivc_member_end(struct ivc_member *m, uint8_t seat_state)
 	}
 	ivc_lock_give(&chan->lock);
 
+	ivc_bell_left(vm, chan);
 	err = ivc_window_remove(m, closed);
 	if (!closed) {
 		ivc_window_refs_put(m);
-		ivc_vm_uncharge(vm, m->charge);
 	}
+	ivc_vm_uncharge(vm, m->charge);
 	ivc_vm_slot_clear(vm, m->slot);
 	ivc_gpa_release(&vm->window, m->at);
 	(void)ivc_fetch_sub_u32(&vm->memberships, 1);
@@ -449,9 +483,9 @@ int ivc_member_end(struct ivc_member *m, uint8_t seat_state)
 	ivc_lock_take(&hv->waiter, &chan->lock);
 	m->own = IVC_OWN_NONE;
 	ivc_lock_give(&chan->lock);
-	ivc_bell_announce(chan, m);
+	ivc_bell_publisher(chan);
 	if (close_view) {
-		view_run(m);
+		(void)view_run(m);
 	}
 	member_drop(m);
 	return err;
@@ -462,6 +496,7 @@ void ivc_member_take_back(struct ivc_chan *chan, uint32_t seat)
 	const struct ivc_waiter *waiter = &chan->hv->waiter;
 	struct ivc_member *m;
 	uint32_t turn = 0;
+	bool seat_last;
 
 	ivc_lock_take(waiter, &chan->lock);
 	for (;;) {
@@ -484,7 +519,21 @@ void ivc_member_take_back(struct ivc_chan *chan, uint32_t seat)
 	/* CLOSING keeps the member: its VM waits in ivc_member_end(). */
 	ivc_window_close(m);
 	ivc_window_refs_put(m);
-	ivc_vm_uncharge(m->vm, m->charge);
+	if (chan->plan.hv_bytes != 0) {
+		/*
+		 * What it could only read costs it nothing any more. What it could write is private memory of the same
+		 * size now: that stays charged until it leaves, so that revoked memberships are not free memory.
+		 */
+		ivc_vm_uncharge(m->vm, m->charge);
+		m->charge = 0;
+	}
+	ivc_lock_take(waiter, &chan->lock);
+	seat_last = (m->view == IVC_VIEW_NONE || m->view == IVC_VIEW_GONE) && m->section.refs != 0 &&
+		    ivc_section_put_locked(&m->section);
+	ivc_lock_give(&chan->lock);
+	if (seat_last) {
+		ivc_section_drop(chan->hv, &m->section); /* else member_drop() puts the owner's reference */
+	}
 	ivc_lock_take(waiter, &chan->lock);
 	m->own = IVC_OWN_CLOSED;
 	ivc_lock_give(&chan->lock);

@@ -32,7 +32,7 @@ void ivc_page_init(struct ivc_chan *chan)
 	page->granule_log2 = (uint8_t)hv->config.granule_log2;
 	page->layout = chan->plan.layout;
 	page->epoch = chan->epoch;
-	page->handle = chan->generation << IVC_HANDLE_INDEX_BITS | chan->record.index;
+	page->handle = ivc_chan_handle(chan);
 	page->instance = hv->instance;
 	page->publisher_offset = chan->plan.data_at;
 	page->publisher_bytes = chan->plan.data_bytes;

@@ -6,6 +6,8 @@
 #ifndef IVC_HV_RCU_H
 #define IVC_HV_RCU_H
 
+#include <ivc/abi.h>
+
 #include <stdint.h>
 
 /* What the core knows of the running thread. One per thread, given by the hosted part or by the embedder's CPU block. */
@@ -15,6 +17,27 @@ struct ivc_thread {
 };
 
 struct ivc_thread *ivc_thread_self(void);
+
+/**
+ * ivc_core_enter - every entry that may wait, lock or read begins with this and ends with ivc_core_leave().
+ * Return: 0; IVC_E_PERM: the thread is not registered; IVC_E_DEADLK: it is inside already, an op has entered again.
+ */
+static inline int ivc_core_enter(struct ivc_thread *self)
+{
+	if (self->registered == 0) {
+		return IVC_E_PERM;
+	}
+	if (self->inside != 0) {
+		return IVC_E_DEADLK;
+	}
+	self->inside = 1;
+	return 0;
+}
+
+static inline void ivc_core_leave(struct ivc_thread *self)
+{
+	self->inside = 0;
+}
 
 #if __STDC_HOSTED__
 

@@ -82,6 +82,10 @@ int ivc_section_make(struct ivc_hv *hv, struct ivc_section *s, uint64_t bytes, e
 	}
 	mem.bytes = bytes;
 	mem.kind = kind;
+	if (mem.addr == NULL && kind != IVC_MEM_ONE_WRITER) { /* the core writes there: a host's slip, not a crash */
+		hv->ops.mem_free(hv->host, &mem);
+		return IVC_E_NOMEM;
+	}
 	s->mem = mem;
 	s->refs = 1;
 	s->quarantined = 0;

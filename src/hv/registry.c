@@ -5,6 +5,7 @@
  */
 #include "registry.h"
 
+#include "hash.h"
 #include "rcu.h"
 
 #include <ivc/abi.h>
@@ -30,41 +31,9 @@ static struct ivc_name *name_of(struct cds_lfht_node *node)
 	return (struct ivc_name *)(void *)((char *)node - offsetof(struct ivc_name, node_));
 }
 
-static uint64_t rotate(uint64_t v, unsigned int by)
-{
-	return v << by | v >> (64 - by);
-}
-
-/* SipHash-1-3 of two words. Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012. */
 static unsigned long name_hash(const struct ivc_registry *r, uint32_t publisher, uint64_t key)
 {
-	const uint64_t word[3] = {publisher, key, UINT64_C(16) << 56};
-	uint64_t v0 = r->seed[0] ^ UINT64_C(0x736f6d6570736575);
-	uint64_t v1 = r->seed[1] ^ UINT64_C(0x646f72616e646f6d);
-	uint64_t v2 = r->seed[0] ^ UINT64_C(0x6c7967656e657261);
-	uint64_t v3 = r->seed[1] ^ UINT64_C(0x7465646279746573);
-
-	for (int i = 0; i < 6; i++) {
-		if (i < 3) {
-			v3 ^= word[i];
-		} else if (i == 3) {
-			v2 ^= 0xff;
-		}
-		v0 += v1;
-		v1 = rotate(v1, 13) ^ v0;
-		v0 = rotate(v0, 32);
-		v2 += v3;
-		v3 = rotate(v3, 16) ^ v2;
-		v0 += v3;
-		v3 = rotate(v3, 21) ^ v0;
-		v2 += v1;
-		v1 = rotate(v1, 17) ^ v2;
-		v2 = rotate(v2, 32);
-		if (i < 3) {
-			v0 ^= word[i];
-		}
-	}
-	return (unsigned long)(v0 ^ v1 ^ v2 ^ v3);
+	return (unsigned long)ivc_hash(r->seed, publisher, key);
 }
 
 struct probe {

@@ -7,14 +7,21 @@
 #include "chan.h"
 #include "rcu.h"
 
-void ivc_vm_close(struct ivc_hvm *vm)
+bool ivc_vm_close(struct ivc_hvm *vm)
+{
+	if (ivc_load_acquire_u32(&vm->state) == IVC_VM_DYING) {
+		return false;
+	}
+	/* [VM-DOWN] the state, then look who is in; both sequentially consistent. Partner: ivc_vm_enter(). */
+	ivc_store_seq_u32(&vm->state, IVC_VM_DYING);
+	return true;
+}
+
+void ivc_vm_drain(struct ivc_hvm *vm)
 {
 	uint32_t turn = 0;
 
-	ivc_store_release_u32(&vm->state, IVC_VM_DYING);
-	/* [VM-DOWN] the state, then look who is in; two full fences. Partner: ivc_vm_enter(). */
-	ivc_fence_full();
-	while (ivc_load_acquire_u32(&vm->inflight) != 0) {
+	while (ivc_load_seq_u32(&vm->inflight) != 0) {
 		ivc_wait_turn(&vm->hv->waiter, turn++);
 	}
 }

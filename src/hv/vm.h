@@ -17,39 +17,58 @@
 
 #define IVC_VM_SLOT_NONE UINT32_MAX
 
+/*
+ * Three groups on lines of their own: what every sender reads and hardly anyone writes; what only this VM's calls write;
+ * what senders write.
+ */
 struct ivc_hvm {
 	struct ivc_vm base;          /* first */
 	struct ivc_hv *hv;           /* const after create */
 	void *host;                  /* const while attached */
-	struct ivc_vm_config config; /* const while attached */
+	uint64_t *pending;           /* const after create; atomic bits, one per slot: a bell rang, was not delivered */
+	struct ivc_member **member;  /* const after create; slots: rcu, control lock to change; NULL: free slot */
 	uint32_t slots;              /* const after create: length of `member` */
 	uint32_t state;              /* atomic; hv->lock to leave or enter FREE */
-	uint32_t inflight;           /* atomic: threads inside a call of this VM */
-	uint32_t lingering; /* atomic: members that left, whose seat section the publisher's window still shows */
+	uint32_t parked_count;       /* atomic; changed under the park lock */
+	struct ivc_vm_config config; /* const while attached */
 
+	_Alignas(64) uint32_t inflight; /* atomic: threads inside a call of this VM */
+	uint32_t channels;              /* control lock to change; atomic to read */
+	uint32_t memberships;           /* control lock to change; atomic to read */
 	struct ivc_lock control;
 	struct ivc_gpa_window window; /* control lock */
-	uint32_t channels;            /* control lock to change; atomic to read */
-	uint32_t memberships;         /* control lock to change; atomic to read */
-	uint64_t charged;             /* atomic; only the control lock's holder raises it */
+	struct ivc_vm_stats stats;    /* atomic counters; the levels are computed, the two below are apart */
 
+	_Alignas(64) uint64_t bells_in; /* atomic counter, and the next */
+	uint64_t bells_merged;
+	uint64_t charged;   /* atomic; only the control lock's holder raises it */
+	uint32_t lingering; /* atomic: member records that name this VM, also those that have left and wait for the
+	                        publisher's host to close its view */
+	uint32_t wait_next; /* park lock: where the next look for a pending bell begins, for fairness */
 	struct ivc_lock park;
 	struct ivc_call *parked; /* park lock: linked by core_[] */
-	uint32_t parked_count;   /* atomic; changed under the park lock */
-	uint32_t wait_next;      /* park lock: where the next look for a pending bell begins, for fairness */
-
-	struct ivc_vm_stats stats;  /* atomic counters; the levels are computed */
-	uint64_t *pending;          /* atomic bits, one per slot of `member`: a bell rang and was not delivered */
-	struct ivc_member **member; /* rcu, control lock to change: what this VM is in; NULL: free slot */
 };
 
 /** ivc_vm_enter - a call begins. Return: false: the VM takes no calls any more. */
 static inline bool ivc_vm_enter(struct ivc_hvm *vm)
 {
-	(void)ivc_fetch_add_u32(&vm->inflight, 1);
-	/* [VM-DOWN] we are in, then look at the state; two full fences. Partner: ivc_vm_close(). */
-	ivc_fence_full();
-	if (ivc_load_acquire_u32(&vm->state) == IVC_VM_ALIVE) {
+	/* [VM-DOWN] we are in, then look at the state; both sequentially consistent. Partner: ivc_vm_close(). */
+	(void)ivc_fetch_add_seq_u32(&vm->inflight, 1);
+	if (ivc_load_seq_u32(&vm->state) == IVC_VM_ALIVE) {
+		return true;
+	}
+	(void)ivc_fetch_sub_u32(&vm->inflight, 1);
+	return false;
+}
+
+/** ivc_vm_enter_failed - the same for the hypervisor's own work: a VM that was given up is entered too. */
+static inline bool ivc_vm_enter_failed(struct ivc_hvm *vm)
+{
+	uint32_t state;
+
+	(void)ivc_fetch_add_seq_u32(&vm->inflight, 1);
+	state = ivc_load_seq_u32(&vm->state);
+	if (state == IVC_VM_ALIVE || state == IVC_VM_FAILED) {
 		return true;
 	}
 	(void)ivc_fetch_sub_u32(&vm->inflight, 1);
@@ -61,8 +80,11 @@ static inline void ivc_vm_leave(struct ivc_hvm *vm)
 	(void)ivc_fetch_sub_u32(&vm->inflight, 1);
 }
 
-/** ivc_vm_close - DYING, then waits until no call of it is inside. */
-void ivc_vm_close(struct ivc_hvm *vm);
+/** ivc_vm_close - DYING: no call of it gets in any more. Return: false: it was so before. */
+bool ivc_vm_close(struct ivc_hvm *vm);
+
+/** ivc_vm_drain - waits until no call of it is inside. */
+void ivc_vm_drain(struct ivc_hvm *vm);
 
 static inline bool ivc_vm_alive(const struct ivc_hvm *vm)
 {
