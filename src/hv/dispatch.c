@@ -436,7 +436,7 @@ enum ivc_verdict ivc_dispatch(struct ivc_hvm *vm, void *vcpu, struct ivc_call *c
 	return verdict;
 }
 
-/* Whether op map or close for a seat of a dying publisher has yet to be answered: its host answers all it owes. */
+/* Whether op map or close for a seat has yet to be answered: the call that ends the channel would wait for it. */
 static bool views_owed(struct ivc_chan *chan)
 {
 	bool owed;
@@ -461,7 +461,7 @@ int ivc_dispatch_end_one(struct ivc_hvm *vm)
 			(void)ivc_member_end(m, IVC_SEAT_DEAD);
 			return IVC_E_AGAIN;
 		}
-		if (views_owed(m->chan) && ivc_load_acquire_u32(&vm->state) == IVC_VM_DYING) {
+		if (views_owed(m->chan)) {
 			result = IVC_E_AGAIN;
 			continue;
 		}
