@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+# What `cmake --install` puts where: headers, libraries, the tool, and descriptions for pkg-config and CMake.
+include(CMakePackageConfigHelpers)
+
+set(installed ivc_abi ivc_ring)
+foreach(target ivc_guest ivc_hv ivc_hv_shared ivc_port ivc_connect)
+	if(TARGET ${target})
+		list(APPEND installed ${target})
+	endif()
+endforeach()
+install(TARGETS ${installed} EXPORT ivcTargets)
+install(DIRECTORY include/ivc TYPE INCLUDE FILES_MATCHING PATTERN "*.h")
+install(FILES LICENSE TYPE DOC)
+if(TARGET ivc)
+	install(TARGETS ivc RUNTIME)
+endif()
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ivc)
+install(EXPORT ivcTargets NAMESPACE ivc:: DESTINATION ${package_dir})
+configure_package_config_file(cmake/ivcConfig.cmake.in ivcConfig.cmake INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(ivcConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/ivcConfig.cmake ${PROJECT_BINARY_DIR}/ivcConfigVersion.cmake
+	DESTINATION ${package_dir})
+
+# ivc_pkgconfig(<name> <description> [REQUIRES ...] [REQUIRES_PRIVATE ...] [LIBS_PRIVATE ...])
+# The files name their prefix relative to themselves, so an installed tree may be moved.
+function(ivc_pkgconfig name description)
+	cmake_parse_arguments(PARSE_ARGV 2 arg "" "REQUIRES;REQUIRES_PRIVATE;LIBS_PRIVATE" "")
+	set(directory ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)
+	file(RELATIVE_PATH up ${directory} ${CMAKE_INSTALL_PREFIX})
+	string(REGEX REPLACE "/$" "" up "${up}")
+	configure_file(cmake/ivc.pc.in ${PROJECT_BINARY_DIR}/ivc-${name}.pc @ONLY)
+	install(FILES ${PROJECT_BINARY_DIR}/ivc-${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endfunction()
+
+ivc_pkgconfig(hv "the hypervisor half: registry of channels" REQUIRES_PRIVATE "liburcu-memb, liburcu-cds")
+if(TARGET ivc_guest)
+	ivc_pkgconfig(guest "the guest half: calls and rings, freestanding")
+endif()
+if(TARGET ivc_port)
+	ivc_pkgconfig(port "a VM whose registry is another process" LIBS_PRIVATE "-pthread")
+endif()
+if(TARGET ivc_connect)
+	ivc_pkgconfig(connect "a hosted guest on a port" REQUIRES "ivc-port, ivc-guest" LIBS_PRIVATE "-pthread")
+endif()
