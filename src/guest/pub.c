@@ -1,0 +1,632 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The publisher's side of a sectioned channel: who is seated, who is admitted to the ring, sending to all of them and
+ * receiving from each. It believes the hypervisor about membership and no reader about anything.
+ */
+#include "section.h"
+#include "wait.h"
+
+#define PAYLOAD_DEFAULT UINT64_C(65536)
+#define SEAT_LOG_MAX    24u
+#define SEAT_NONE       UINT32_MAX
+
+/* ------------------------------------------------------------------------------------------------------ membership */
+
+static const volatile uint8_t *seat_section(const struct ivc_pub *p, uint32_t i)
+{
+	return p->at_.seat + (uint64_t)i * p->at_.seat_bytes;
+}
+
+static void bell(struct ivc_pub *p, uint32_t i, uint32_t bit, bool may_park)
+{
+	struct ivc_seat *const seat = &p->seats_[i];
+	const volatile struct ivc_side_head *const side =
+		(const volatile struct ivc_side_head *)(const volatile void *)seat_section(p, i);
+	const uint32_t arm = ivc_armed_(side, bit, seat->rang_);
+
+	if (arm != 0 &&
+	    ivc_call_bell(p->g_, (ivc_handle_t){p->at_.handle}, i, IVC_ALL, may_park ? 0 : IVC_BELL_NO_PARK) == 0) {
+		seat->rang_ = arm;
+	}
+}
+
+/* The reader in seat @i is gone, or not to be spoken with. */
+static void leave(struct ivc_pub *p, uint32_t i)
+{
+	struct ivc_seat *const seat = &p->seats_[i];
+
+	if (!seat->admitted_) {
+		return;
+	}
+	ivc_ring_drop(&p->ring_, &seat->forward_);
+	seat->admitted_ = false;
+	p->readers_--;
+	if (seat->sleeps_) {
+		p->sleepers_--;
+	}
+	if (p->held_seat_ == i) {
+		p->held_seat_ = SEAT_NONE;
+	}
+}
+
+static void admit(struct ivc_pub *p, uint32_t i)
+{
+	static const struct ivc_ring_start zero = {0, 0};
+	struct ivc_seat *const seat = &p->seats_[i];
+	const volatile uint8_t *const section = seat_section(p, i);
+	volatile struct ivc_ring_mark *const back_mark = ivc_back_mark_(&p->at_, i);
+	volatile struct ivc_admission *const admission = ivc_admission_(&p->at_, i);
+	struct ivc_ring_start start;
+
+	/* Sizes and alignment were checked at open: this cannot fail. */
+	if (ivc_ring_reader_init(&seat->back_, section + IVC_SEAT_RING_AT, p->at_.seat_bytes - IVC_SEAT_RING_AT,
+				 back_mark, &zero, 0) != 0) {
+		return;
+	}
+	ivc_store_relaxed_u64(&back_mark->c0, 0);
+	ivc_ring_admit(&p->ring_, &seat->forward_, section + IVC_SEAT_MARK_AT, 0, &start);
+	seat->epoch_ = seat->look_epoch_;
+	/*
+	 * [MAY-SLEEP] the flag came with the table, before any message that its owner could wait for. Partner:
+	 * ivc_member_join().
+	 */
+	seat->sleeps_ = (seat->look_flags_ & IVC_SEAT_SLEEPS) != 0;
+	seat->told_ = 0;
+	seat->rang_ = 0;
+	if (seat->report_) {
+		seat->report_ = false; /* the one that broke the format has gone */
+		p->reports_--;
+	}
+	seat->admitted_ = true;
+	p->readers_++;
+	if (seat->sleeps_) {
+		p->sleepers_++;
+	}
+	ivc_store_relaxed_u64(&admission->start_w0, start.w0);
+	ivc_store_relaxed_u64(&admission->start_offset, start.offset);
+	/* [ADMIT] release: back cursor and start, then the epoch. Partner: admitted() in sub.c. */
+	ivc_store_release_u64(&admission->epoch, seat->epoch_);
+	if (seat->sleeps_) {
+		bell(p, i, IVC_ARM_DATA | IVC_ARM_ROOM, false);
+	}
+}
+
+/* The seat table changed. A copy that the hypervisor was writing meanwhile is thrown away; the last one stays valid. */
+static void membership(struct ivc_pub *p, uint32_t sequence)
+{
+	uint32_t i;
+
+	if ((sequence & 1) != 0) {
+		return;
+	}
+	for (i = 0; i < p->at_.seats; i++) {
+		const volatile struct ivc_hv_seat *const from = &p->at_.page->seat[i];
+		struct ivc_seat *const seat = &p->seats_[i];
+
+		seat->look_vm_ = ivc_load_relaxed_u32(&from->vm);
+		seat->look_state_ = ivc_load_relaxed_u8(&from->state);
+		seat->look_flags_ = ivc_load_relaxed_u8(&from->flags);
+		seat->look_epoch_ = ivc_load_relaxed_u64(&from->epoch);
+	}
+	ivc_fence_acquire();
+	if (ivc_load_relaxed_u32(&p->at_.page->sequence) != sequence) {
+		return;
+	}
+	p->seen_ = sequence;
+	for (i = 0; i < p->at_.seats; i++) {
+		struct ivc_seat *const seat = &p->seats_[i];
+		const bool active = seat->look_state_ == IVC_SEAT_ACTIVE && seat->look_epoch_ != 0;
+
+		seat->vm_ = seat->look_vm_;
+		seat->state_ = seat->look_state_;
+		if (!active || seat->look_epoch_ != seat->epoch_) {
+			leave(p, i);
+		}
+		if (active && !seat->admitted_ && seat->look_epoch_ != seat->broken_) {
+			admit(p, i);
+		}
+	}
+}
+
+/* The look that every operation begins with: two loads when nothing happened. */
+static int look(struct ivc_pub *p)
+{
+	uint32_t sequence;
+
+	if (p->error_ != 0) {
+		return p->error_;
+	}
+	if (!p->open_) {
+		return IVC_E_INVAL;
+	}
+	if (ivc_section_state_(&p->at_) != IVC_CHANNEL_LIVE) {
+		p->error_ = IVC_E_PIPE;
+		return IVC_E_PIPE;
+	}
+	/* [SEAT-TABLE] acquire: sequence, then the table. Partner: table_end() of the hypervisor. */
+	sequence = ivc_load_acquire_u32(&p->at_.page->sequence);
+	if (sequence != p->seen_) {
+		membership(p, sequence);
+	}
+	return 0;
+}
+
+/* What was read from the section of seat @i before counts: the same sitting is still there. */
+static bool sitting(const struct ivc_pub *p, uint32_t i)
+{
+	const volatile struct ivc_hv_seat *const seat = &p->at_.page->seat[i];
+
+	ivc_fence_acquire();
+	return ivc_load_relaxed_u8(&seat->state) == IVC_SEAT_ACTIVE &&
+	       ivc_load_relaxed_u64(&seat->epoch) == p->seats_[i].epoch_ &&
+	       ivc_section_state_(&p->at_) == IVC_CHANNEL_LIVE;
+}
+
+/* Seat @i showed what no correct reader writes: its memory was taken away meanwhile, or it is broken for good. */
+static bool broken(struct ivc_pub *p, uint32_t i)
+{
+	struct ivc_seat *const seat = &p->seats_[i];
+	const bool liar = sitting(p, i);
+
+	leave(p, i);
+	if (liar) {
+		seat->broken_ = seat->epoch_;
+	}
+	return liar;
+}
+
+/* Readers that the ring has evicted. */
+static void evicted(struct ivc_pub *p)
+{
+	uint32_t i;
+
+	if (p->ring_.lied_ == 0) {
+		return;
+	}
+	for (i = 0; i < p->at_.seats; i++) {
+		struct ivc_seat *const seat = &p->seats_[i];
+
+		if (seat->admitted_ && ivc_ring_lied(&seat->forward_) && broken(p, i)) {
+			seat->report_ = true;
+			p->reports_++;
+		}
+	}
+}
+
+/* -------------------------------------------------------------------------------------------------- open and close */
+
+static int options_check(const struct ivc_guest *g, const struct ivc_pub_options *o, uint64_t *bytes, uint64_t *layout)
+{
+	const uint64_t payload = o->bytes != 0 ? o->bytes : PAYLOAD_DEFAULT;
+	const uint32_t seats = o->seats != 0 ? o->seats : 1;
+	const uint64_t ring = ivc_ring_bytes(payload);
+
+	if (ring == 0 || seats > IVC_SEATS_MAX || o->seat_granules_log2 > SEAT_LOG_MAX || o->on_death > IVC_REVOKE ||
+	    o->polls > 1 || !ivc_round_up(ivc_forward_at_(seats) + ring, UINT64_C(1) << g->granule_log2_, bytes)) {
+		return IVC_E_INVAL;
+	}
+	*layout = IVC_LAYOUT_SECTIONED | (uint64_t)seats << IVC_LAYOUT_SEATS_SHIFT |
+		  (uint64_t)o->seat_granules_log2 << IVC_LAYOUT_SEAT_LOG_SHIFT |
+		  (o->on_death == IVC_REVOKE ? IVC_LAYOUT_DEATH_REVOKE : 0) | (o->polls != 0 ? 0 : IVC_LAYOUT_SLEEPS) |
+		  (uint64_t)IVC_RING_FORMAT_RUNS << IVC_LAYOUT_FORMAT_SHIFT;
+	return 0;
+}
+
+int ivc_pub_open(struct ivc_pub *p, struct ivc_guest *g, ivc_key_t key, const struct ivc_pub_options *o,
+		 struct ivc_seat *seats)
+{
+	static const struct ivc_pub_options defaults = {0, 0, 0, 0, 0, 0};
+	struct ivc_section_want want;
+	uint64_t bytes;
+	uint32_t i;
+	int err;
+
+	if (o == NULL) {
+		o = &defaults;
+	}
+	*p = (struct ivc_pub){.g_ = g, .seats_ = seats, .key_ = key, .held_seat_ = SEAT_NONE, .polls_ = o->polls != 0};
+	if ((g->features_ & IVC_FEATURE_SECTIONED) == 0) {
+		return IVC_E_OPNOTSUPP;
+	}
+	want = (struct ivc_section_want){.publisher = g->vm_, .key = key.v, .owner = true};
+	err = options_check(g, o, &bytes, &want.layout);
+	if (err != 0) {
+		return err;
+	}
+	err = ivc_call_publish(g, o->slots, key, bytes, want.layout, &want.region);
+	if (err != 0) {
+		return err;
+	}
+	err = ivc_section_map_(&p->at_, g, &want);
+	if (err != 0) {
+		goto undo_publish;
+	}
+	if (p->at_.publisher_bytes < bytes) {
+		err = IVC_E_PROTO; /* less than asked for: never rounded down */
+		goto undo_map;
+	}
+	for (i = 0; i < p->at_.seats; i++) {
+		seats[i] = (struct ivc_seat){.epoch_ = 0};
+	}
+	err = ivc_ring_writer_init(&p->ring_, (void *)(uintptr_t)(p->at_.publisher + ivc_forward_at_(p->at_.seats)),
+				   p->at_.publisher_bytes - ivc_forward_at_(p->at_.seats), 0, 0);
+	if (err != 0) {
+		goto undo_map;
+	}
+	p->seen_ = 1; /* odd: never the sequence of a table that was taken */
+	p->open_ = true;
+	return 0;
+undo_map:
+	ivc_section_unmap_(&p->at_, g);
+undo_publish:
+	(void)ivc_call_unpublish(g, key, IVC_UNPUBLISH_REVOKE);
+	return err;
+}
+
+int ivc_pub_close(struct ivc_pub *p, enum ivc_close how)
+{
+	if (!p->open_) {
+		return IVC_E_INVAL;
+	}
+	p->open_ = false;
+	p->error_ = 0;
+	ivc_section_unmap_(&p->at_, p->g_);
+	return ivc_call_unpublish(p->g_, p->key_, how == IVC_REVOKE ? IVC_UNPUBLISH_REVOKE : IVC_UNPUBLISH_DRAIN);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- sending */
+
+size_t ivc_pub_message_max(const struct ivc_pub *p)
+{
+	return p->ring_.geo_.message_max;
+}
+
+static void bell_readers(struct ivc_pub *p, bool may_park)
+{
+	uint32_t i;
+
+	if (p->sleepers_ == 0) {
+		return;
+	}
+	for (i = 0; i < p->at_.seats; i++) {
+		if (p->seats_[i].admitted_ && p->seats_[i].sleeps_) {
+			bell(p, i, IVC_ARM_DATA, may_park);
+		}
+	}
+}
+
+static int send_try(struct ivc_pub *p, const void *msg, size_t bytes)
+{
+	int err = look(p);
+
+	if (err != 0) {
+		return err;
+	}
+	err = ivc_ring_send(&p->ring_, msg, bytes);
+	if (p->ring_.lied_ != 0) {
+		evicted(p);
+		if (err != 0) {
+			err = ivc_ring_send(&p->ring_, msg, bytes); /* one reader less to wait for, maybe */
+		}
+		if (err == IVC_E_BADMSG) {
+			err = IVC_E_AGAIN; /* another one lied just now: the next look drops it */
+		}
+	}
+	return err;
+}
+
+int ivc_pub_send(struct ivc_pub *p, const void *msg, size_t bytes, uint64_t timeout_ns)
+{
+	struct ivc_wait wait;
+	int err = send_try(p, msg, bytes);
+
+	if (err == IVC_E_AGAIN && timeout_ns != 0) {
+		err = ivc_wait_begin_(&wait, p->g_, &p->at_, true, p->polls_, &p->arm_, IVC_ARM_ROOM, timeout_ns);
+		if (err != 0) {
+			return err;
+		}
+		do {
+			err = ivc_wait_turn_(&wait);
+			if (err != 0) {
+				break;
+			}
+			err = send_try(p, msg, bytes);
+		} while (err == IVC_E_AGAIN);
+		ivc_wait_end_(&wait);
+	}
+	if (err == 0) {
+		bell_readers(p, timeout_ns != 0);
+	}
+	return err;
+}
+
+int ivc_pub_reserve(struct ivc_pub *p, size_t bytes, void **at)
+{
+	int err = look(p);
+
+	if (err != 0) {
+		return err;
+	}
+	err = ivc_ring_reserve(&p->ring_, bytes, at);
+	if (p->ring_.lied_ != 0) {
+		evicted(p);
+		if (err != 0) {
+			err = ivc_ring_reserve(&p->ring_, bytes, at);
+		}
+		if (err == IVC_E_BADMSG) {
+			err = IVC_E_AGAIN;
+		}
+	}
+	return err;
+}
+
+int ivc_pub_commit(struct ivc_pub *p, size_t bytes)
+{
+	int err;
+
+	if (!p->open_) {
+		return IVC_E_INVAL;
+	}
+	err = ivc_ring_commit(&p->ring_, bytes);
+	if (err == 0) {
+		bell_readers(p, false);
+	}
+	return err;
+}
+
+static int drain_try(struct ivc_pub *p)
+{
+	int err = look(p);
+	bool drained;
+
+	if (err != 0) {
+		return err;
+	}
+	drained = ivc_ring_drained(&p->ring_);
+	evicted(p);
+	return drained ? 0 : IVC_E_AGAIN;
+}
+
+int ivc_pub_drain(struct ivc_pub *p, uint64_t timeout_ns)
+{
+	struct ivc_wait wait;
+	int err = drain_try(p);
+
+	if (err != IVC_E_AGAIN || timeout_ns == 0) {
+		return err;
+	}
+	err = ivc_wait_begin_(&wait, p->g_, &p->at_, true, p->polls_, &p->arm_, IVC_ARM_ROOM, timeout_ns);
+	if (err != 0) {
+		return err;
+	}
+	do {
+		err = ivc_wait_turn_(&wait);
+		if (err != 0) {
+			break;
+		}
+		err = drain_try(p);
+	} while (err == IVC_E_AGAIN);
+	ivc_wait_end_(&wait);
+	return err;
+}
+
+/* -------------------------------------------------------------------------------------------------------- receiving */
+
+/* Tells a reader that waits for room what was released; the ring says when it published that. */
+static void bell_room(struct ivc_pub *p, uint32_t i, bool may_park)
+{
+	struct ivc_seat *const seat = &p->seats_[i];
+
+	if (seat->back_.told_ != seat->told_) {
+		seat->told_ = seat->back_.told_;
+		if (seat->sleeps_) {
+			bell(p, i, IVC_ARM_ROOM, may_park);
+		}
+	}
+}
+
+/* A reader whose fault recv has not told yet. */
+static bool report(struct ivc_pub *p, uint32_t *seat)
+{
+	uint32_t i;
+
+	for (i = 0; p->reports_ != 0 && i < p->at_.seats; i++) {
+		if (p->seats_[i].report_) {
+			p->seats_[i].report_ = false;
+			p->reports_--;
+			*seat = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Looks once at every admitted seat, beginning after the one that was served last. */
+static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at, bool may_park)
+{
+	const int err = look(p);
+	uint32_t k;
+
+	if (err != 0) {
+		return err;
+	}
+	if (report(p, seat)) {
+		return IVC_E_BADMSG;
+	}
+	for (k = 0; k < p->at_.seats; k++) {
+		const uint32_t i =
+			p->next_seat_ + k < p->at_.seats ? p->next_seat_ + k : p->next_seat_ + k - p->at_.seats;
+		int64_t bytes;
+
+		if (!p->seats_[i].admitted_) {
+			continue;
+		}
+		bytes = ivc_ring_peek(&p->seats_[i].back_, at);
+		bell_room(p, i, may_park);
+		if (bytes >= 0) {
+			p->next_seat_ = i;
+			*seat = i;
+			return bytes;
+		}
+		if (bytes == IVC_E_BADMSG && broken(p, i)) {
+			*seat = i;
+			return IVC_E_BADMSG;
+		}
+	}
+	return IVC_E_AGAIN;
+}
+
+/* Having caught up is told at once: the reader may drain, and the publisher may not look again for a long time. */
+static void served(struct ivc_pub *p, uint32_t i, bool may_park)
+{
+	struct ivc_ring_reader *const back = &p->seats_[i].back_;
+
+	ivc_ring_release(back);
+	if (ivc_ring_caught_up(back)) {
+		ivc_ring_flush(back);
+		bell_room(p, i, may_park);
+	}
+	p->next_seat_ = i + 1 < p->at_.seats ? i + 1 : 0;
+}
+
+static int64_t recv_try(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room, bool may_park)
+{
+	const void *at = NULL;
+	uint32_t i = 0;
+	int64_t bytes = peek_try(p, &i, &at, may_park);
+
+	if (bytes < 0) {
+		if (bytes == IVC_E_BADMSG) {
+			*seat = i;
+		}
+		return bytes;
+	}
+	if ((uint64_t)bytes > room) {
+		*seat = i;
+		return sitting(p, i) ? IVC_E_MSGSIZE : IVC_E_AGAIN;
+	}
+	if (bytes != 0) {
+		ivc_ring_copy_(buf, at, (size_t)bytes);
+	}
+	if (!sitting(p, i)) {
+		leave(p, i); /* the copy may hold zeros of a closed section */
+		return IVC_E_AGAIN;
+	}
+	served(p, i, may_park);
+	*seat = i;
+	return bytes;
+}
+
+int64_t ivc_pub_recv(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room, uint64_t timeout_ns)
+{
+	struct ivc_wait wait;
+	uint32_t who = 0;
+	int64_t bytes = recv_try(p, &who, buf, room, timeout_ns != 0);
+	int err;
+
+	if (bytes == IVC_E_AGAIN && timeout_ns != 0) {
+		err = ivc_wait_begin_(&wait, p->g_, &p->at_, true, p->polls_, &p->arm_, IVC_ARM_DATA, timeout_ns);
+		if (err != 0) {
+			return err;
+		}
+		do {
+			bytes = ivc_wait_turn_(&wait);
+			if (bytes != 0) {
+				break;
+			}
+			bytes = recv_try(p, &who, buf, room, true);
+		} while (bytes == IVC_E_AGAIN);
+		ivc_wait_end_(&wait);
+	}
+	if (seat != NULL && (bytes >= 0 || bytes == IVC_E_MSGSIZE || bytes == IVC_E_BADMSG)) {
+		*seat = who;
+	}
+	return bytes;
+}
+
+int64_t ivc_pub_peek(struct ivc_pub *p, uint32_t *seat, const void **at)
+{
+	uint32_t i = 0;
+	const int64_t bytes = peek_try(p, &i, at, false);
+
+	if (bytes >= 0) {
+		p->held_seat_ = i;
+	}
+	if (seat != NULL && (bytes >= 0 || bytes == IVC_E_BADMSG)) {
+		*seat = i;
+	}
+	return bytes;
+}
+
+int ivc_pub_release(struct ivc_pub *p)
+{
+	const uint32_t i = p->held_seat_;
+
+	if (!p->open_ || i == SEAT_NONE) {
+		return p->error_ != 0 ? p->error_ : IVC_E_INVAL;
+	}
+	p->held_seat_ = SEAT_NONE;
+	if (!sitting(p, i)) {
+		leave(p, i);
+		return IVC_E_PIPE;
+	}
+	served(p, i, false);
+	return 0;
+}
+
+/* -------------------------------------------------------------------------------------------------------- looking */
+
+int ivc_pub_readers(struct ivc_pub *p)
+{
+	const int err = look(p);
+
+	return err != 0 ? err : (int)p->readers_;
+}
+
+int ivc_pub_await(struct ivc_pub *p, uint32_t count, uint64_t timeout_ns)
+{
+	struct ivc_wait wait;
+	int err = look(p);
+
+	if (err != 0 || p->readers_ >= count) {
+		return err;
+	}
+	err = ivc_wait_begin_(&wait, p->g_, &p->at_, true, p->polls_, &p->arm_, 0, timeout_ns);
+	if (err != 0) {
+		return err;
+	}
+	/* A change of membership is a bell by itself. */
+	do {
+		err = ivc_wait_turn_(&wait);
+		if (err != 0) {
+			break;
+		}
+		err = look(p);
+	} while (err == 0 && p->readers_ < count);
+	ivc_wait_end_(&wait);
+	return err;
+}
+
+int ivc_pub_seat(struct ivc_pub *p, uint32_t seat, struct ivc_seat_info *out)
+{
+	const struct ivc_seat *from;
+	const int err = look(p);
+
+	if (err != 0) {
+		return err;
+	}
+	if (seat >= p->at_.seats) {
+		return IVC_E_INVAL;
+	}
+	from = &p->seats_[seat];
+	out->vm = ivc_vmid(from->vm_);
+	out->state = from->state_;
+	out->admitted = from->admitted_;
+	out->broken = from->broken_ != 0 && from->broken_ == from->epoch_;
+	return 0;
+}
+
+uint32_t ivc_pub_state(const struct ivc_pub *p)
+{
+	return p->open_ && ivc_section_state_(&p->at_) == IVC_CHANNEL_LIVE ? IVC_CHANNEL_LIVE : IVC_CHANNEL_REVOKED;
+}
