@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Section memory in the hands of hostile processes: who can map, write, cut or seal what, and what runs out when.
+ */
+#include "proc_world.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+/* A raw publisher of key 1 that maps what it may write, as an honest one does, and stays. */
+static void publisher(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu, got;
+	const int fd = proc_raw_vm(w, 1, &vcpu);
+
+	(void)arg;
+	proc_raw_publish(vcpu, 1, 1, 16384);
+	got = proc_raw_next_map(fd, &m);
+	ACTOR_CHECK(m.u.view.kind == IVC_MEM_HV && m.u.view.access == IVC_READ);
+	close(got);
+	proc_raw_ack(fd, m.seq, 0);
+	got = proc_raw_next_map(fd, &m);
+	ACTOR_CHECK(m.u.view.kind == IVC_MEM_ONE_WRITER && m.u.view.access == IVC_READ_WRITE);
+	ACTOR_CHECK(mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_SHARED, got, 0) != MAP_FAILED);
+	proc_raw_ack(fd, m.seq, 0);
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+	/* Its mapping lives on; the descriptor gives nobody a second one, not even itself. */
+	ACTOR_CHECK(mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_SHARED, got, 0) == MAP_FAILED && errno == EPERM);
+	ACTOR_CHECK(pwrite(got, "x", 1, 0) < 0 && errno == EPERM);
+	proc_say(me, 'p');
+	ACTOR_CHECK(proc_hear(me) == 'q');
+}
+
+static void cannot_write(int fd, uint64_t bytes)
+{
+	char path[64];
+	char *at;
+	int again;
+
+	ACTOR_CHECK((fcntl(fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE)) ==
+		    (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE));
+	ACTOR_CHECK(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EPERM);
+	ACTOR_CHECK(mmap(NULL, bytes, PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EPERM);
+	at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+	ACTOR_CHECK(at != MAP_FAILED);
+	ACTOR_CHECK(mprotect(at, bytes, PROT_READ | PROT_WRITE) < 0 && errno == EACCES);
+	ACTOR_CHECK(pwrite(fd, "x", 1, 0) < 0 && errno == EPERM);
+	ACTOR_CHECK(ftruncate(fd, 0) < 0 && errno == EPERM);
+	ACTOR_CHECK(ftruncate(fd, (off_t)bytes * 2) < 0 && errno == EPERM);
+	ACTOR_CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) < 0 && errno == EPERM);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDWR | O_CLOEXEC);
+	if (again >= 0) {
+		ACTOR_CHECK(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, again, 0) == MAP_FAILED &&
+			    errno == EPERM);
+		ACTOR_CHECK(pwrite(again, "x", 1, 0) < 0 && errno == EPERM);
+		close(again);
+	}
+	munmap(at, bytes);
+}
+
+static void hostile_subscriber(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu, readable = 0, writable = 0;
+	const int fd = proc_raw_vm(w, 2, &vcpu);
+
+	(void)me;
+	(void)arg;
+	proc_raw_subscribe(vcpu, 1, 1, 1);
+	for (int i = 0; i < 3; i++) {
+		const int got = proc_raw_next_map(fd, &m);
+
+		if (m.u.view.access == IVC_READ) {
+			readable++;
+			cannot_write(got, m.u.view.bytes);
+		} else {
+			writable++;
+			ACTOR_CHECK(m.u.view.kind == IVC_MEM_ONE_WRITER);
+			ACTOR_CHECK(ftruncate(got, 0) < 0 && errno == EPERM);
+			ACTOR_CHECK(ftruncate(got, 1 << 20) < 0 && errno == EPERM);
+			ACTOR_CHECK(mmap(NULL, m.u.view.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, got, 0) !=
+				    MAP_FAILED);
+		}
+		close(got);
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	ACTOR_CHECK(readable == 2 && writable == 1);
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+}
+
+static void test_proc_memory_reader_cannot_write_by_any_way(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p, s;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &p, publisher, NULL);
+	assert_int_equal(proc_hear(&p), 'p');
+	proc_actor_start(&w, &s, hostile_subscriber, NULL);
+	proc_actor_ended_well(&s);
+	proc_say(&p, 'q');
+	proc_actor_ended_well(&p);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+/* The publisher's view of a seat is for reading too. */
+static void publisher_of_seat(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu, got;
+	const int fd = proc_raw_vm(w, 1, &vcpu);
+
+	(void)arg;
+	proc_raw_publish(vcpu, 1, 1, 16384);
+	for (int i = 0; i < 2; i++) {
+		close(proc_raw_next_map(fd, &m));
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+	proc_say(me, 'p');
+	got = proc_raw_next_map(fd, &m);
+	ACTOR_CHECK(m.u.view.kind == IVC_MEM_ONE_WRITER && m.u.view.access == IVC_READ);
+	cannot_write(got, m.u.view.bytes);
+	proc_raw_ack(fd, m.seq, 0);
+	proc_say(me, 's');
+	ACTOR_CHECK(proc_hear(me) == 'q');
+}
+
+static void subscriber(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+
+	(void)arg;
+	proc_vm(w, &g, 2);
+	proc_subscribe(&g, 1, 1, &r);
+	proc_say(me, 's');
+	ACTOR_CHECK(proc_hear(me) == 'q');
+	ivc_guest_disconnect(&g);
+}
+
+static void test_proc_memory_publisher_cannot_write_a_seat(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p, s;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &p, publisher_of_seat, NULL);
+	assert_int_equal(proc_hear(&p), 'p');
+	proc_actor_start(&w, &s, subscriber, NULL);
+	assert_int_equal(proc_hear(&s), 's');
+	assert_int_equal(proc_hear(&p), 's');
+	proc_actor_kill(&p, SIGKILL); /* a raw publisher answers no goodbye of the seat */
+	assert_int_equal(proc_actor_status(&p), 256 + SIGKILL);
+	proc_say(&s, 'q');
+	proc_actor_ended_well(&s);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+static void sealing_writer(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu, got;
+	const int fd = proc_raw_vm(w, 1, &vcpu);
+
+	(void)arg;
+	proc_raw_publish(vcpu, 1, 1, 16384);
+	close(proc_raw_next_map(fd, &m));
+	proc_raw_ack(fd, m.seq, 0);
+	got = proc_raw_next_map(fd, &m);
+	ACTOR_CHECK(fcntl(got, F_ADD_SEALS, F_SEAL_SEAL) == 0); /* so that nobody can add FUTURE_WRITE */
+	proc_say(me, 'x');
+	proc_raw_ack(fd, m.seq, 0);
+	proc_nap(PROC_DEADLINE_MS);
+}
+
+static void test_proc_memory_writer_that_seals_the_seals_is_ended(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &p, sealing_writer, NULL);
+	assert_int_equal(proc_hear(&p), 'x');
+	assert_int_equal(proc_actor_status(&p), 256 + SIGKILL);
+	proc_world_settled(&w);
+	assert_int_equal(ivc_port_read_levels(w.where, &w.before), 0);
+	assert_int_equal(w.before.ended, 1);
+	proc_world_stop(&w);
+}
+
+/* It seals its own seat before it maps it: its own loss, the publisher still gets it for reading. */
+static void self_sealing_subscriber(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu;
+	const int fd = proc_raw_vm(w, 2, &vcpu);
+
+	(void)arg;
+	proc_raw_subscribe(vcpu, 1, 1, 1);
+	for (int i = 0; i < 3; i++) {
+		const int got = proc_raw_next_map(fd, &m);
+
+		if (m.u.view.access == IVC_READ_WRITE) {
+			ACTOR_CHECK(fcntl(got, F_ADD_SEALS, F_SEAL_WRITE) == 0);
+		}
+		close(got);
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+	proc_say(me, 's');
+	ACTOR_CHECK(proc_hear(me) == 'q');
+}
+
+static void honest_publisher(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+	const volatile struct ivc_hv_page *page;
+
+	proc_vm(w, &g, 1);
+	proc_publish(&g, 1, 16384, &r);
+	proc_say(me, 'p');
+	page = proc_at(&g, r.base.v);
+	if (arg) { /* the subscriber waits for it */
+		ACTOR_CHECK(proc_seat_until(page, 0, IVC_SEAT_ACTIVE));
+		ACTOR_CHECK(*(volatile uint64_t *)proc_at(&g, r.base.v + page->seat_offset) == 0);
+		proc_say(me, 'a');
+	}
+	ACTOR_CHECK(proc_seat_until(page, 0, IVC_SEAT_DEAD));
+	ivc_guest_disconnect(&g);
+}
+
+static void test_proc_memory_subscriber_that_seals_its_seat_hurts_itself_only(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p, s;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &p, honest_publisher, &w);
+	assert_int_equal(proc_hear(&p), 'p');
+	proc_actor_start(&w, &s, self_sealing_subscriber, NULL);
+	assert_int_equal(proc_hear(&s), 's');
+	assert_int_equal(proc_hear(&p), 'a');
+	proc_say(&s, 'q');
+	proc_actor_ended_well(&s);
+	proc_actor_ended_well(&p);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+static void forbidden_write(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+	const volatile struct ivc_hv_page *page;
+	const int where = *(const int *)arg;
+
+	proc_vm(w, &g, 2);
+	proc_subscribe(&g, 1, 1, &r);
+	page = proc_at(&g, r.base.v);
+	proc_say(me, 's');
+	switch (where) {
+	case 0: /* hv page */
+		*(volatile uint64_t *)proc_at(&g, r.base.v) = 1;
+		break;
+	case 1: /* publisher section */
+		*(volatile uint64_t *)proc_at(&g, r.base.v + page->publisher_offset) = 1;
+		break;
+	case 2: /* another seat: a hole */
+		ACTOR_CHECK(*(volatile uint64_t *)proc_at(&g, r.base.v + page->seat_offset + page->seat_bytes) == 0);
+		*(volatile uint64_t *)proc_at(&g, r.base.v + page->seat_offset + page->seat_bytes) = 1;
+		break;
+	default: /* never handed out */
+		ACTOR_CHECK(*(volatile uint64_t *)proc_at(&g, r.base.v + (UINT64_C(1) << 29)) == 0);
+		*(volatile uint64_t *)proc_at(&g, r.base.v + (UINT64_C(1) << 29)) = 1;
+		break;
+	}
+}
+
+static void test_proc_memory_write_to_what_is_not_ours_is_sigsegv(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p, s;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	for (int where = 0; where < 4; where++) {
+		proc_actor_start(&w, &p, honest_publisher, NULL);
+		assert_int_equal(proc_hear(&p), 'p');
+		proc_actor_start(&w, &s, forbidden_write, &where);
+		assert_int_equal(proc_hear(&s), 's');
+		assert_int_equal(proc_actor_status(&s), 256 + SIGSEGV);
+		proc_actor_ended_well(&p);
+		proc_world_settled(&w);
+	}
+	proc_world_stop(&w);
+}
+
+/* Publishes until something is refused. */
+static void greedy(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+	const uint64_t bytes = *(const uint64_t *)arg;
+	uint64_t n = 0;
+	int err;
+
+	proc_vm(w, &g, 1);
+	do {
+		err = ivc_call_publish(&g, 0, ivc_key(n++), bytes, IVC_LAYOUT_SECTIONED | 1u << IVC_LAYOUT_SEATS_SHIFT,
+				       &r);
+	} while (!err);
+	ACTOR_CHECK(err == IVC_E_NOMEM);
+	/* What is there works on, and what goes makes room. */
+	if (n > 1) {
+		ACTOR_CHECK(ivc_call_unpublish(&g, ivc_key(0), IVC_UNPUBLISH_REVOKE) == 0);
+		proc_publish(&g, 0, 4096, &r);
+	}
+	proc_say(me, (char)(n > 100 ? 100 : n));
+	ACTOR_CHECK(proc_hear(me) == 'q');
+	ivc_guest_disconnect(&g);
+}
+
+static void test_proc_memory_descriptor_quota_of_a_vm_is_nomem(void **state)
+{
+	const struct ivc_proc_config config = {.vm_fds = 20};
+	const uint64_t bytes = 4096;
+	struct proc_world w;
+	struct proc_actor a, b;
+
+	(void)state;
+	proc_world_start(&w, &config);
+	proc_actor_start(&w, &a, greedy, (void *)(uintptr_t)&bytes);
+	assert_int_equal(proc_hear(&a), 9); /* 3 and one vCPU; 2 for each of 8 channels */
+	/* Another VM has its own. */
+	proc_actor_start(&w, &b, subscriber, NULL);
+	assert_int_equal(proc_hear(&b), 's');
+	proc_say(&b, 'q');
+	proc_actor_ended_well(&b);
+	proc_say(&a, 'q');
+	proc_actor_ended_well(&a);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+static void test_proc_memory_descriptors_of_all_run_out_reserve_stays(void **state)
+{
+	const uint64_t bytes = 4096;
+	struct ivc_port_levels levels;
+	struct proc_world w;
+	struct proc_actor a;
+	int status, fd;
+
+	(void)state;
+	proc_world_dir(&w);
+	w.most_files = 80;
+	proc_world_start_in(&w, NULL);
+	proc_actor_start(&w, &a, greedy, (void *)(uintptr_t)&bytes);
+	assert_true(proc_hear(&a) > 2);
+	/* Full for VMs and for questions, and each newcomer is told so instead of being left alone. */
+	fd = proc_raw_hello(&w, 7, &status);
+	assert_int_equal(status, IVC_E_NOMEM);
+	close(fd);
+	proc_say(&a, 'q');
+	proc_actor_ended_well(&a);
+	assert_int_equal(ivc_port_read_levels(w.where, &levels), 0);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+static void test_proc_memory_lack_of_memory_is_nomem_at_once(void **state)
+{
+	const uint64_t bytes = UINT64_C(4) << 20;
+	struct proc_world w;
+	struct proc_actor a;
+
+	(void)state;
+	proc_world_dir(&w);
+	w.most_bytes = UINT64_C(1) << 20; /* no memfd may be larger */
+	proc_world_start_in(&w, NULL);
+	proc_actor_start(&w, &a, greedy, (void *)(uintptr_t)&bytes);
+	assert_int_equal(proc_hear(&a), 1);
+	proc_say(&a, 'q');
+	proc_actor_ended_well(&a);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_proc_memory_reader_cannot_write_by_any_way),
+		cmocka_unit_test(test_proc_memory_publisher_cannot_write_a_seat),
+		cmocka_unit_test(test_proc_memory_writer_that_seals_the_seals_is_ended),
+		cmocka_unit_test(test_proc_memory_subscriber_that_seals_its_seat_hurts_itself_only),
+		cmocka_unit_test(test_proc_memory_write_to_what_is_not_ours_is_sigsegv),
+		cmocka_unit_test(test_proc_memory_descriptor_quota_of_a_vm_is_nomem),
+		cmocka_unit_test(test_proc_memory_descriptors_of_all_run_out_reserve_stays),
+		cmocka_unit_test(test_proc_memory_lack_of_memory_is_nomem_at_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
