@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* The tool `ivc`: finds the command and hands it its arguments. It knows no option of any of them. */
+#include "opt.h"
+#include "say.h"
+#include "tool.h"
+
+#include <ivc/hv.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+	const char *word;
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"demo", "ivc demo", cmd_demo},
+	{"hv", "ivc hv", cmd_hv},
+	{"pub", "ivc pub", cmd_pub},
+	{"sub", "ivc sub", cmd_sub},
+};
+
+static const char help[] =
+	"usage: ivc <command> [options]\n"
+	"\n"
+	"  ivc demo                                    two isolated VMs exchange a file; shows how, and checks it\n"
+	"  ivc hv  --socket PATH                       the hypervisor: VMs are processes that connect to PATH\n"
+	"  ivc pub --socket PATH --vm N --key K        be VM N, publish channel K, send what comes on stdin\n"
+	"  ivc sub --socket PATH --vm N --from P --key K\n"
+	"                                              be VM N, subscribe to channel K of VM P, write it to stdout\n"
+	"\n"
+	"  ivc <command> --help                        all options of one command\n"
+	"  ivc --version\n"
+	"\n"
+	"IVC_SOCKET in the environment stands for --socket PATH.\n"
+	"Exit: 0 all is well; 1 wrong usage, or it could not begin; 2 the other side ended too early; 3 no reader is left;\n"
+	"130 after Ctrl-C, 143 after SIGTERM.\n";
+
+int main(int argc, char **argv)
+{
+	const char *word = argc > 1 ? argv[1] : "";
+
+	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+		return fputs(help, stdout) == EOF || fflush(stdout) ? TOOL_ERROR : TOOL_OK;
+	}
+	if (strcmp(word, "--version") == 0) {
+		const uint32_t v = ivc_version();
+
+		return printf("ivc %u.%u.%u\n", v >> 16, v >> 8 & 0xff, v & 0xff) < 0 || fflush(stdout) ? TOOL_ERROR
+													: TOOL_OK;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(word, commands[i].word) == 0) {
+			say_as(commands[i].name);
+			return commands[i].run(argc - 1, argv + 1);
+		}
+	}
+	if (!word[0]) {
+		return say_usage("a command is missing: demo, hv, pub or sub");
+	}
+	return say_usage("there is no command '%.100s'; there are demo, hv, pub and sub", word);
+}
