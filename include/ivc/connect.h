@@ -4,6 +4,7 @@
  * the port, and a struct ivc_guest that is ready for ivc_pub_open() and ivc_sub_open(). It decides where RAM and
  * window lie; it knows no ring.
  *
+ * Up to 8 threads may be in a hypercall at once, sleeping ones too; one more waits until the first returns.
  * In the window a hole reads as zeros and a write to what is not this VM's own ends in SIGSEGV.
  */
 #ifndef IVC_CONNECT_H

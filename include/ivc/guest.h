@@ -10,8 +10,8 @@
  *
  * Timeouts are in ns: 0 does not wait, IVC_FOREVER waits without end. Others need ivc_env.now_ns, else IVC_E_INVAL.
  * Functions return 0, a count, or a negative IVC_E_*; outputs are written on success only unless it says otherwise.
- * The structs are visible so that they can be placed anywhere; members that end in _ are private. One that is open stays
- * where it is: it must not be copied or moved.
+ * The structs are visible so that they can be placed anywhere; members that end in _ are private. One that is open
+ * stays where it is: it must not be copied or moved.
  */
 #ifndef IVC_GUEST_H
 #define IVC_GUEST_H
@@ -270,7 +270,8 @@ struct ivc_pub {
 };
 
 /**
- * ivc_pub_open - publish the channel (own VM, @key).
+ * ivc_pub_open - publish the channel (own VM, @key). Who subscribes is admitted by the next call of the publisher that
+ * sends, receives or looks, and gets what is sent from then on.
  * @seats: @o->seats (at least 1) records, borrowed until close. @o: NULL means all zero.
  * Return: 0; IVC_E_INVAL: options; IVC_E_EXIST: published already; IVC_E_OPNOTSUPP: the hypervisor has no sectioned
  *         channels, or granule or memory type do not fit this guest; IVC_E_PROTO: what it answered makes no sense;

@@ -3,6 +3,8 @@
  * The way to the hypervisor: how it is found, what it is asked first, and one typed function per call. It decides which
  * register carries what and how an answer is checked; it knows no channel and no ring.
  */
+#include "regs_begin.h"
+
 #include <ivc/guest.h>
 
 #include "trap.h"
@@ -270,7 +272,9 @@ int ivc_guest_init(struct ivc_guest *g, const struct ivc_env *env)
 	if (!env_ok(env)) {
 		return IVC_E_INVAL;
 	}
-	*g = (struct ivc_guest){.env_ = *env, .vm_ = IVC_GUEST_VM_UNKNOWN};
+	/* In two steps: as one, a compiler may want memmove for it. */
+	*g = (struct ivc_guest){.vm_ = IVC_GUEST_VM_UNKNOWN};
+	g->env_ = *env;
 	err = trap_find(g);
 	if (err != 0) {
 		return err;
@@ -338,3 +342,5 @@ bool ivc_guest_interrupt(struct ivc_guest *g)
 	}
 	return any;
 }
+
+#include "regs_end.h"

@@ -1,197 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The publisher's side of a sectioned channel: who is seated, who is admitted to the ring, sending to all of them and
- * receiving from each. It believes the hypervisor about membership and no reader about anything.
+ * The publisher's side of a sectioned channel: open and close, sending to all readers, receiving from each. Who they
+ * are is the matter of seats.c.
  */
-#include "section.h"
+#include "regs_begin.h"
+
+#include "seats.h"
 #include "wait.h"
 
 #define PAYLOAD_DEFAULT UINT64_C(65536)
 #define SEAT_LOG_MAX    24u
-#define SEAT_NONE       UINT32_MAX
-
-/* ------------------------------------------------------------------------------------------------------ membership */
-
-static const volatile uint8_t *seat_section(const struct ivc_pub *p, uint32_t i)
-{
-	return p->at_.seat + (uint64_t)i * p->at_.seat_bytes;
-}
-
-static void bell(struct ivc_pub *p, uint32_t i, uint32_t bit, bool may_park)
-{
-	struct ivc_seat *const seat = &p->seats_[i];
-	const volatile struct ivc_side_head *const side =
-		(const volatile struct ivc_side_head *)(const volatile void *)seat_section(p, i);
-	const uint32_t arm = ivc_armed_(side, bit, seat->rang_);
-
-	if (arm != 0 &&
-	    ivc_call_bell(p->g_, (ivc_handle_t){p->at_.handle}, i, IVC_ALL, may_park ? 0 : IVC_BELL_NO_PARK) == 0) {
-		seat->rang_ = arm;
-	}
-}
-
-/* The reader in seat @i is gone, or not to be spoken with. */
-static void leave(struct ivc_pub *p, uint32_t i)
-{
-	struct ivc_seat *const seat = &p->seats_[i];
-
-	if (!seat->admitted_) {
-		return;
-	}
-	ivc_ring_drop(&p->ring_, &seat->forward_);
-	seat->admitted_ = false;
-	p->readers_--;
-	if (seat->sleeps_) {
-		p->sleepers_--;
-	}
-	if (p->held_seat_ == i) {
-		p->held_seat_ = SEAT_NONE;
-	}
-}
-
-static void admit(struct ivc_pub *p, uint32_t i)
-{
-	static const struct ivc_ring_start zero = {0, 0};
-	struct ivc_seat *const seat = &p->seats_[i];
-	const volatile uint8_t *const section = seat_section(p, i);
-	volatile struct ivc_ring_mark *const back_mark = ivc_back_mark_(&p->at_, i);
-	volatile struct ivc_admission *const admission = ivc_admission_(&p->at_, i);
-	struct ivc_ring_start start;
-
-	/* Sizes and alignment were checked at open: this cannot fail. */
-	if (ivc_ring_reader_init(&seat->back_, section + IVC_SEAT_RING_AT, p->at_.seat_bytes - IVC_SEAT_RING_AT,
-				 back_mark, &zero, 0) != 0) {
-		return;
-	}
-	ivc_store_relaxed_u64(&back_mark->c0, 0);
-	ivc_ring_admit(&p->ring_, &seat->forward_, section + IVC_SEAT_MARK_AT, 0, &start);
-	seat->epoch_ = seat->look_epoch_;
-	/*
-	 * [MAY-SLEEP] the flag came with the table, before any message that its owner could wait for. Partner:
-	 * ivc_member_join().
-	 */
-	seat->sleeps_ = (seat->look_flags_ & IVC_SEAT_SLEEPS) != 0;
-	seat->told_ = 0;
-	seat->rang_ = 0;
-	if (seat->report_) {
-		seat->report_ = false; /* the one that broke the format has gone */
-		p->reports_--;
-	}
-	seat->admitted_ = true;
-	p->readers_++;
-	if (seat->sleeps_) {
-		p->sleepers_++;
-	}
-	ivc_store_relaxed_u64(&admission->start_w0, start.w0);
-	ivc_store_relaxed_u64(&admission->start_offset, start.offset);
-	/* [ADMIT] release: back cursor and start, then the epoch. Partner: admitted() in sub.c. */
-	ivc_store_release_u64(&admission->epoch, seat->epoch_);
-	if (seat->sleeps_) {
-		bell(p, i, IVC_ARM_DATA | IVC_ARM_ROOM, false);
-	}
-}
-
-/* The seat table changed. A copy that the hypervisor was writing meanwhile is thrown away; the last one stays valid. */
-static void membership(struct ivc_pub *p, uint32_t sequence)
-{
-	uint32_t i;
-
-	if ((sequence & 1) != 0) {
-		return;
-	}
-	for (i = 0; i < p->at_.seats; i++) {
-		const volatile struct ivc_hv_seat *const from = &p->at_.page->seat[i];
-		struct ivc_seat *const seat = &p->seats_[i];
-
-		seat->look_vm_ = ivc_load_relaxed_u32(&from->vm);
-		seat->look_state_ = ivc_load_relaxed_u8(&from->state);
-		seat->look_flags_ = ivc_load_relaxed_u8(&from->flags);
-		seat->look_epoch_ = ivc_load_relaxed_u64(&from->epoch);
-	}
-	ivc_fence_acquire();
-	if (ivc_load_relaxed_u32(&p->at_.page->sequence) != sequence) {
-		return;
-	}
-	p->seen_ = sequence;
-	for (i = 0; i < p->at_.seats; i++) {
-		struct ivc_seat *const seat = &p->seats_[i];
-		const bool active = seat->look_state_ == IVC_SEAT_ACTIVE && seat->look_epoch_ != 0;
-
-		seat->vm_ = seat->look_vm_;
-		seat->state_ = seat->look_state_;
-		if (!active || seat->look_epoch_ != seat->epoch_) {
-			leave(p, i);
-		}
-		if (active && !seat->admitted_ && seat->look_epoch_ != seat->broken_) {
-			admit(p, i);
-		}
-	}
-}
-
-/* The look that every operation begins with: two loads when nothing happened. */
-static int look(struct ivc_pub *p)
-{
-	uint32_t sequence;
-
-	if (p->error_ != 0) {
-		return p->error_;
-	}
-	if (!p->open_) {
-		return IVC_E_INVAL;
-	}
-	if (ivc_section_state_(&p->at_) != IVC_CHANNEL_LIVE) {
-		p->error_ = IVC_E_PIPE;
-		return IVC_E_PIPE;
-	}
-	/* [SEAT-TABLE] acquire: sequence, then the table. Partner: table_end() of the hypervisor. */
-	sequence = ivc_load_acquire_u32(&p->at_.page->sequence);
-	if (sequence != p->seen_) {
-		membership(p, sequence);
-	}
-	return 0;
-}
-
-/* What was read from the section of seat @i before counts: the same sitting is still there. */
-static bool sitting(const struct ivc_pub *p, uint32_t i)
-{
-	const volatile struct ivc_hv_seat *const seat = &p->at_.page->seat[i];
-
-	ivc_fence_acquire();
-	return ivc_load_relaxed_u8(&seat->state) == IVC_SEAT_ACTIVE &&
-	       ivc_load_relaxed_u64(&seat->epoch) == p->seats_[i].epoch_ &&
-	       ivc_section_state_(&p->at_) == IVC_CHANNEL_LIVE;
-}
-
-/* Seat @i showed what no correct reader writes: its memory was taken away meanwhile, or it is broken for good. */
-static bool broken(struct ivc_pub *p, uint32_t i)
-{
-	struct ivc_seat *const seat = &p->seats_[i];
-	const bool liar = sitting(p, i);
-
-	leave(p, i);
-	if (liar) {
-		seat->broken_ = seat->epoch_;
-	}
-	return liar;
-}
-
-/* Readers that the ring has evicted. */
-static void evicted(struct ivc_pub *p)
-{
-	uint32_t i;
-
-	if (p->ring_.lied_ == 0) {
-		return;
-	}
-	for (i = 0; i < p->at_.seats; i++) {
-		struct ivc_seat *const seat = &p->seats_[i];
-
-		if (seat->admitted_ && ivc_ring_lied(&seat->forward_) && broken(p, i)) {
-			seat->report_ = true;
-			p->reports_++;
-		}
-	}
-}
 
 /* -------------------------------------------------------------------------------------------------- open and close */
 
@@ -224,7 +42,8 @@ int ivc_pub_open(struct ivc_pub *p, struct ivc_guest *g, ivc_key_t key, const st
 	if (o == NULL) {
 		o = &defaults;
 	}
-	*p = (struct ivc_pub){.g_ = g, .seats_ = seats, .key_ = key, .held_seat_ = SEAT_NONE, .polls_ = o->polls != 0};
+	*p = (struct ivc_pub){
+		.g_ = g, .seats_ = seats, .key_ = key, .held_seat_ = IVC_SEAT_NONE_, .polls_ = o->polls != 0};
 	if ((g->features_ & IVC_FEATURE_SECTIONED) == 0) {
 		return IVC_E_OPNOTSUPP;
 	}
@@ -290,21 +109,21 @@ static void bell_readers(struct ivc_pub *p, bool may_park)
 	}
 	for (i = 0; i < p->at_.seats; i++) {
 		if (p->seats_[i].admitted_ && p->seats_[i].sleeps_) {
-			bell(p, i, IVC_ARM_DATA, may_park);
+			ivc_seats_bell_(p, i, IVC_ARM_DATA, may_park);
 		}
 	}
 }
 
 static int send_try(struct ivc_pub *p, const void *msg, size_t bytes)
 {
-	int err = look(p);
+	int err = ivc_seats_look_(p);
 
 	if (err != 0) {
 		return err;
 	}
 	err = ivc_ring_send(&p->ring_, msg, bytes);
 	if (p->ring_.lied_ != 0) {
-		evicted(p);
+		ivc_seats_evicted_(p);
 		if (err != 0) {
 			err = ivc_ring_send(&p->ring_, msg, bytes); /* one reader less to wait for, maybe */
 		}
@@ -342,14 +161,14 @@ int ivc_pub_send(struct ivc_pub *p, const void *msg, size_t bytes, uint64_t time
 
 int ivc_pub_reserve(struct ivc_pub *p, size_t bytes, void **at)
 {
-	int err = look(p);
+	int err = ivc_seats_look_(p);
 
 	if (err != 0) {
 		return err;
 	}
 	err = ivc_ring_reserve(&p->ring_, bytes, at);
 	if (p->ring_.lied_ != 0) {
-		evicted(p);
+		ivc_seats_evicted_(p);
 		if (err != 0) {
 			err = ivc_ring_reserve(&p->ring_, bytes, at);
 		}
@@ -376,14 +195,14 @@ int ivc_pub_commit(struct ivc_pub *p, size_t bytes)
 
 static int drain_try(struct ivc_pub *p)
 {
-	int err = look(p);
+	int err = ivc_seats_look_(p);
 	bool drained;
 
 	if (err != 0) {
 		return err;
 	}
 	drained = ivc_ring_drained(&p->ring_);
-	evicted(p);
+	ivc_seats_evicted_(p);
 	return drained ? 0 : IVC_E_AGAIN;
 }
 
@@ -420,7 +239,7 @@ static void bell_room(struct ivc_pub *p, uint32_t i, bool may_park)
 	if (seat->back_.told_ != seat->told_) {
 		seat->told_ = seat->back_.told_;
 		if (seat->sleeps_) {
-			bell(p, i, IVC_ARM_ROOM, may_park);
+			ivc_seats_bell_(p, i, IVC_ARM_ROOM, may_park);
 		}
 	}
 }
@@ -444,7 +263,7 @@ static bool report(struct ivc_pub *p, uint32_t *seat)
 /* Looks once at every admitted seat, beginning after the one that was served last. */
 static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at, bool may_park)
 {
-	const int err = look(p);
+	const int err = ivc_seats_look_(p);
 	uint32_t k;
 
 	if (err != 0) {
@@ -468,7 +287,7 @@ static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at, bool
 			*seat = i;
 			return bytes;
 		}
-		if (bytes == IVC_E_BADMSG && broken(p, i)) {
+		if (bytes == IVC_E_BADMSG && ivc_seats_broken_(p, i)) {
 			*seat = i;
 			return IVC_E_BADMSG;
 		}
@@ -503,13 +322,13 @@ static int64_t recv_try(struct ivc_pub *p, uint32_t *seat, void *buf, size_t roo
 	}
 	if ((uint64_t)bytes > room) {
 		*seat = i;
-		return sitting(p, i) ? IVC_E_MSGSIZE : IVC_E_AGAIN;
+		return ivc_seats_sitting_(p, i) ? IVC_E_MSGSIZE : IVC_E_AGAIN;
 	}
 	if (bytes != 0) {
 		ivc_ring_copy_(buf, at, (size_t)bytes);
 	}
-	if (!sitting(p, i)) {
-		leave(p, i); /* the copy may hold zeros of a closed section */
+	if (!ivc_seats_sitting_(p, i)) {
+		ivc_seats_leave_(p, i); /* the copy may hold zeros of a closed section */
 		return IVC_E_AGAIN;
 	}
 	served(p, i, may_park);
@@ -562,12 +381,12 @@ int ivc_pub_release(struct ivc_pub *p)
 {
 	const uint32_t i = p->held_seat_;
 
-	if (!p->open_ || i == SEAT_NONE) {
+	if (!p->open_ || i == IVC_SEAT_NONE_) {
 		return p->error_ != 0 ? p->error_ : IVC_E_INVAL;
 	}
-	p->held_seat_ = SEAT_NONE;
-	if (!sitting(p, i)) {
-		leave(p, i);
+	p->held_seat_ = IVC_SEAT_NONE_;
+	if (!ivc_seats_sitting_(p, i)) {
+		ivc_seats_leave_(p, i);
 		return IVC_E_PIPE;
 	}
 	served(p, i, false);
@@ -578,7 +397,7 @@ int ivc_pub_release(struct ivc_pub *p)
 
 int ivc_pub_readers(struct ivc_pub *p)
 {
-	const int err = look(p);
+	const int err = ivc_seats_look_(p);
 
 	return err != 0 ? err : (int)p->readers_;
 }
@@ -586,7 +405,7 @@ int ivc_pub_readers(struct ivc_pub *p)
 int ivc_pub_await(struct ivc_pub *p, uint32_t count, uint64_t timeout_ns)
 {
 	struct ivc_wait wait;
-	int err = look(p);
+	int err = ivc_seats_look_(p);
 
 	if (err != 0 || p->readers_ >= count) {
 		return err;
@@ -601,7 +420,7 @@ int ivc_pub_await(struct ivc_pub *p, uint32_t count, uint64_t timeout_ns)
 		if (err != 0) {
 			break;
 		}
-		err = look(p);
+		err = ivc_seats_look_(p);
 	} while (err == 0 && p->readers_ < count);
 	ivc_wait_end_(&wait);
 	return err;
@@ -610,7 +429,7 @@ int ivc_pub_await(struct ivc_pub *p, uint32_t count, uint64_t timeout_ns)
 int ivc_pub_seat(struct ivc_pub *p, uint32_t seat, struct ivc_seat_info *out)
 {
 	const struct ivc_seat *from;
-	const int err = look(p);
+	const int err = ivc_seats_look_(p);
 
 	if (err != 0) {
 		return err;
@@ -630,3 +449,5 @@ uint32_t ivc_pub_state(const struct ivc_pub *p)
 {
 	return p->open_ && ivc_section_state_(&p->at_) == IVC_CHANNEL_LIVE ? IVC_CHANNEL_LIVE : IVC_CHANNEL_REVOKED;
 }
+
+#include "regs_end.h"

@@ -3,6 +3,8 @@
  * The rare part of ring.h: geometry, where a message goes when it does not simply follow the last one, what the other
  * side has published. It knows neither channels nor who the other side is, and believes no word of it unchecked.
  */
+#include "regs_begin.h"
+
 #include <ivc/ring.h>
 
 #define ALIGN_MAX 64u
@@ -517,3 +519,5 @@ IVC_COLD int64_t ivc_ring_look_(struct ivc_ring_reader *r, const void **at)
 	*at = r->payload_ + r->off_;
 	return (int64_t)r->length_;
 }
+
+#include "regs_end.h"

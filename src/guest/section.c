@@ -3,6 +3,8 @@
  * Attach and detach of a sectioned channel. It decides what of the hypervisor's answer is believed: the geometry is
  * read once from the hv page, must agree with itself, with the call and with VM_INFO, and is never read again.
  */
+#include "regs_begin.h"
+
 #include "section.h"
 
 #define KNOWN_LAYOUT_GUEST (UINT64_C(0xff) << IVC_LAYOUT_FORMAT_SHIFT)
@@ -209,3 +211,5 @@ void ivc_section_unmap_(struct ivc_section_ *s, const struct ivc_guest *g)
 	unmap(g, s->page, s->page_bytes);
 	*s = (struct ivc_section_){.page = NULL};
 }
+
+#include "regs_end.h"

@@ -3,6 +3,8 @@
  * The subscriber's side of a sectioned channel: the admission, receiving what the publisher sends to all, sending
  * back to it. It believes the hypervisor about the channel's state and the publisher about nothing.
  */
+#include "regs_begin.h"
+
 #include "section.h"
 #include "wait.h"
 
@@ -83,7 +85,7 @@ static int admitted(struct ivc_sub *s)
 		return 0;
 	}
 	admission = ivc_admission_(&s->at_, s->at_.seat_number);
-	/* [ADMIT] acquire: epoch, then start and back cursor. Partner: admit() in pub.c. */
+	/* [ADMIT] acquire: epoch, then start and back cursor. Partner: admit() in seats.c. */
 	if (ivc_load_acquire_u64(&admission->epoch) != s->at_.seat_epoch) {
 		if (ivc_section_state_(&s->at_) == IVC_CHANNEL_LIVE) {
 			return IVC_E_AGAIN;
@@ -378,3 +380,5 @@ uint32_t ivc_sub_seat(const struct ivc_sub *s)
 {
 	return s->at_.seat_number;
 }
+
+#include "regs_end.h"

@@ -4,6 +4,8 @@
  * changes it, fences and looks at the arm word: one of the two always sees the other. Nothing rests on it alone:
  * every sleep has an end.
  */
+#include "regs_begin.h"
+
 #include "wait.h"
 
 #define SPINS_FIRST 256u                /* looks before the first sleep: some ten microseconds, chosen */
@@ -126,3 +128,5 @@ uint32_t ivc_armed_(const volatile struct ivc_side_head *side, uint32_t bit, uin
 	arm = ivc_load_relaxed_u32(&side->arm);
 	return (arm & bit) != 0 && arm != rang ? arm : 0;
 }
+
+#include "regs_end.h"

@@ -76,7 +76,7 @@ static void bed_open(struct bed *b, uint64_t bytes, uint32_t readers, uint32_t b
 {
 	uint32_t i;
 
-	memset(part, 0, sizeof(part));
+	memset(part, 0, bytes);
 	memset(marks, 0, sizeof(marks));
 	memset(b, 0, sizeof(*b));
 	b->bytes = bytes;
@@ -1097,7 +1097,7 @@ static void test_ring_random_operations_agree_with_a_queue(void **state)
 
 	(void)state;
 	print_message("IVC_SEED=%llu\n", (unsigned long long)seed);
-	for (k = 0; k < 60; k++) {
+	for (k = 0; k < 40; k++) {
 		model_run(seed + k, 5000);
 	}
 }

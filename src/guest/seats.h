@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the publisher's side asks of its seats. It decides when the table is looked at and what a reader that lies or
+ * leaves loses; it knows no message.
+ */
+#ifndef IVC_GUEST_SEATS_H
+#define IVC_GUEST_SEATS_H
+
+#include "section.h"
+
+#define IVC_SEAT_NONE_ UINT32_MAX
+
+/**
+ * ivc_seats_look_ - the look that every operation begins with: two loads when nothing happened, else readers come and
+ * go.
+ * Return: 0; IVC_E_PIPE, sticky; IVC_E_INVAL: not open.
+ */
+int ivc_seats_look_(struct ivc_pub *p);
+
+/** ivc_seats_sitting_ - what was read from the section of seat @i before counts: the same sitting is still there. */
+bool ivc_seats_sitting_(const struct ivc_pub *p, uint32_t i);
+
+/** ivc_seats_leave_ - the reader in seat @i is gone, or not to be spoken with. No effect if it is not admitted. */
+void ivc_seats_leave_(struct ivc_pub *p, uint32_t i);
+
+/**
+ * ivc_seats_broken_ - seat @i showed what no correct reader writes. Return: true: it lied and this sitting is broken
+ * for good; false: its memory was taken away meanwhile. It has left in both cases.
+ */
+bool ivc_seats_broken_(struct ivc_pub *p, uint32_t i);
+
+/** ivc_seats_evicted_ - the same for the readers that the ring has evicted; recv will report the liars. */
+void ivc_seats_evicted_(struct ivc_pub *p);
+
+/** ivc_seats_bell_ - ring seat @i if it sleeps for @bit and was not rung for this sleep. */
+void ivc_seats_bell_(struct ivc_pub *p, uint32_t i, uint32_t bit, bool may_park);
+#endif
