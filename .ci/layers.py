@@ -22,7 +22,7 @@ LAYERS = [
     ("port-api",    "include/ivc", "port", "wire hv-api"),
 
     ("text",        "src/text",    "text", "wire"),
-    ("guest",       "src/guest",   "trap_*.h trap.h section wait *.c", "wire ring guest-api"),
+    ("guest",       "src/guest",   "regs_*.h trap_*.h trap.h section wait seats *.c", "wire ring guest-api"),
 
     ("entry",       "src/hv",      "entry", "wire hv-api"),
     ("core",        "src/hv",      "rcu.h lock.h hash.h hosted.h gpa registry hub region vm.h chan.h bell.h window "

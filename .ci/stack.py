@@ -10,7 +10,7 @@ import sys
 
 NODE = re.compile(r'node: \{ title: "([^"]+)" label: "([^"]+)"')
 EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
-FRAME = re.compile(r"(\d+) bytes \((\w+)[^)]*\)")
+FRAME = re.compile(r"(\d+) bytes \(([\w,]+)[^)]*\)")
 
 
 def read(paths):
@@ -21,7 +21,7 @@ def read(paths):
             frame = FRAME.search(label)
             if frame:
                 frames[title] = int(frame.group(1))
-                if frame.group(2) != "static":
+                if frame.group(2) not in ("static", "dynamic,bounded"):
                     dynamic.append(title)
         for source, target in EDGE.findall(text):
             calls.setdefault(source, set()).add(target)
