@@ -50,6 +50,21 @@ struct ivc_member *ivc_member_of(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_k
 	return NULL;
 }
 
+/*
+ * The view of the seat is over, or the member's memory was taken back: when both hold, nothing shows the seat section any
+ * more and the owner's reference goes before the member does. Return: true: drop *@out, a copy, without a lock; the record
+ * may be gone by then.
+ */
+static bool seat_memory_over_locked(struct ivc_member *m, struct ivc_section *out)
+{
+	if (m->own != IVC_OWN_CLOSED || (m->view != IVC_VIEW_NONE && m->view != IVC_VIEW_GONE) ||
+	    m->section.refs == 0 || !ivc_section_put_locked(&m->section)) {
+		return false;
+	}
+	*out = m->section;
+	return true;
+}
+
 /* One hold less. At the last the seat is free, the memory and the charge go back, the record dies. */
 static void member_drop(struct ivc_member *m)
 {
@@ -85,6 +100,8 @@ static bool view_settle(struct ivc_member *m, int status)
 	struct ivc_chan *chan = m->chan;
 	const bool mapping = m->view == IVC_VIEW_MAPPING; /* only the runner of the op changes it */
 	const bool gone = mapping ? status != 0 : true;
+	struct ivc_section memory;
+	bool memory_over = false;
 	bool again = false;
 	bool active = false;
 
@@ -108,12 +125,16 @@ static bool view_settle(struct ivc_member *m, int status)
 		}
 	} else {
 		m->view = mapping ? IVC_VIEW_NONE : IVC_VIEW_GONE;
-		(void)ivc_section_put_locked(&m->section); /* never the last: member_drop() holds one */
+		(void)ivc_section_put_locked(&m->section); /* never the last: the owner holds one */
+		memory_over = seat_memory_over_locked(m, &memory);
 	}
 	if (!again) {
 		chan->views_busy--;
 	}
 	ivc_lock_give(&chan->lock);
+	if (memory_over) {
+		ivc_section_drop(chan->hv, &memory); /* the view's hold keeps the channel */
+	}
 	if (active) {
 		ivc_bell_publisher(chan);
 	}
@@ -199,7 +220,9 @@ int ivc_member_views_end(struct ivc_chan *chan)
 			.bytes = chan->plan.seat_bytes,
 			.access = IVC_READ,
 		};
+		struct ivc_section memory;
 		struct ivc_member *m;
+		bool memory_over;
 		bool shown;
 		int err;
 
@@ -225,7 +248,11 @@ int ivc_member_views_end(struct ivc_chan *chan)
 			ivc_lock_take(waiter, &chan->lock);
 			m->view = IVC_VIEW_GONE;
 			(void)ivc_section_put_locked(&m->section);
+			memory_over = seat_memory_over_locked(m, &memory);
 			ivc_lock_give(&chan->lock);
+			if (memory_over) {
+				ivc_section_drop(chan->hv, &memory);
+			}
 			member_drop(m);
 		}
 	}
@@ -494,9 +521,10 @@ int ivc_member_end(struct ivc_member *m, uint8_t seat_state)
 void ivc_member_take_back(struct ivc_chan *chan, uint32_t seat)
 {
 	const struct ivc_waiter *waiter = &chan->hv->waiter;
+	struct ivc_section memory;
 	struct ivc_member *m;
 	uint32_t turn = 0;
-	bool seat_last;
+	bool memory_over;
 
 	ivc_lock_take(waiter, &chan->lock);
 	for (;;) {
@@ -528,13 +556,10 @@ void ivc_member_take_back(struct ivc_chan *chan, uint32_t seat)
 		m->charge = 0;
 	}
 	ivc_lock_take(waiter, &chan->lock);
-	seat_last = (m->view == IVC_VIEW_NONE || m->view == IVC_VIEW_GONE) && m->section.refs != 0 &&
-		    ivc_section_put_locked(&m->section);
-	ivc_lock_give(&chan->lock);
-	if (seat_last) {
-		ivc_section_drop(chan->hv, &m->section); /* else member_drop() puts the owner's reference */
-	}
-	ivc_lock_take(waiter, &chan->lock);
 	m->own = IVC_OWN_CLOSED;
+	memory_over = seat_memory_over_locked(m, &memory);
 	ivc_lock_give(&chan->lock);
+	if (memory_over) {
+		ivc_section_drop(chan->hv, &memory);
+	}
 }

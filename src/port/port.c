@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 #define HANDSHAKE_S 5    /* the hypervisor itself waits up to one for a dying holder of the id */
-#define LEAVE_MS    2000 /* for vCPU threads to leave, and for the hypervisor's goodbye */
+#define LEAVE_MS    2000 /* for vCPU threads to leave */
+#define GOODBYE_MS  5000 /* for the hypervisor's goodbye, which may have to wait for peers that do not answer */
 
 static int status_of(int e)
 {
@@ -43,7 +44,7 @@ int port_socket(const char *where, int *out)
 	size_t n;
 	int fd, err;
 
-	if (!where || strncmp(where, "unix:", 5)) {
+	if (!where || strncmp(where, "unix:", 5) != 0) {
 		return IVC_E_INVAL;
 	}
 	n = strlen(where + 5);
@@ -284,7 +285,7 @@ static void serve_for(struct port *p, int ms)
 static int port_detach(struct ivc_vm *vm)
 {
 	struct port *p = port_of(vm);
-	const uint64_t until = now_ms() + LEAVE_MS;
+	uint64_t until = now_ms() + LEAVE_MS;
 	struct ivc_wire m;
 
 	pthread_mutex_lock(&p->lock);
@@ -303,6 +304,7 @@ static int port_detach(struct ivc_vm *vm)
 			registry_gone(p);
 		}
 	}
+	until = now_ms() + GOODBYE_MS;
 	while (!p->told && now_ms() < until) {
 		serve_for(p, 10);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libFuzzer's way into tests/support/bytes.c; built with IVC_FUZZ_PLAIN it is a program that runs the files it is given.
- * Corpus: tests/fuzz/corpus/dispatch, which test_dispatch_bytes runs too.
+ * libFuzzer's way into tests/support/bytes.c; built with IVC_FUZZ_PLAIN it is a program that runs the files it is
+ * given. Corpus: tests/fuzz/corpus/dispatch, which test_dispatch_bytes runs too.
  */
 #include "bytes.h"
 

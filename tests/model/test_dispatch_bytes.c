@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The fuzzer's corpus, and random bytes for those who have no fuzzer. IVC_SEED repeats a run, IVC_OPS sets its length. */
+/*
+ * The fuzzer's corpus, and random bytes for those who have no fuzzer. IVC_SEED repeats a run, IVC_OPS sets its length.
+ */
 #include "bytes.h"
 #include "run.h"
 

@@ -12,14 +12,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEYS       3u
-#define SEATS_MOST 3u
-#define CHANNELS   64u
+#define KEYS              3u
+#define SEATS_MOST        3u
+#define CHANNELS          64u
 #define QUOTA_CHANNELS    2u
 #define QUOTA_MEMBERSHIPS 4u
 #define QUOTA_BYTES       (40 * WORLD_GRANULE)
 #define LIMIT             (8 * WORLD_GRANULE)
-#define NOBODY     UINT32_MAX
+#define NOBODY            UINT32_MAX
 
 /* The reference. */
 
@@ -126,8 +126,8 @@ static struct levels levels_of(uint32_t vm)
 		if (seat_of(c, vm)) {
 			l.memberships++;
 			/* taken back: what it could write is memory of its own now, and still its to pay */
-			l.bytes += taken_back(c) ? (c->layout ? c->seat_bytes : c->data) :
-						   head_bytes(c) + c->data + c->seat_bytes;
+			l.bytes += taken_back(c) ? (c->layout ? c->seat_bytes : c->data)
+						 : head_bytes(c) + c->data + c->seat_bytes;
 		}
 	}
 	return l;
@@ -270,7 +270,8 @@ static void do_publish(uint32_t vm)
 		agree("publish: size slot", (int64_t)at.bytes, (int64_t)wanted);
 		return;
 	}
-	agree("publish: window", (int64_t)at.bytes, (int64_t)(head_bytes(&next) + next.data + (layout ? seats : 0) * next.seat_bytes));
+	agree("publish: window", (int64_t)at.bytes,
+	      (int64_t)(head_bytes(&next) + next.data + (layout ? seats : 0) * next.seat_bytes));
 	(void)ivc_hv_each(w.hv, find_handle, &next);
 	for (uint32_t i = 0; i < CHANNELS; i++) {
 		if (!channels[i].used) {
@@ -497,7 +498,7 @@ static void late_answers(void)
 
 static void test_registry_model_random_calls_agree_with_the_reference(void **state)
 {
-	const uint64_t ops = run_number("IVC_OPS", 500000);
+	const uint64_t ops = run_number("IVC_OPS", 300000);
 
 	(void)state;
 	rng = run_seed("test_registry_model");

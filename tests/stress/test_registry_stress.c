@@ -83,8 +83,8 @@ static bool one_of(int64_t result, const int64_t *allowed, size_t count)
 static void do_publish(struct worker *me)
 {
 	const uint64_t key = run_below(&me->rng, KEYS);
-	const uint64_t layout = WORLD_SEATS(1 + run_below(&me->rng, 3)) |
-				(run_below(&me->rng, 2) ? IVC_LAYOUT_DEATH_REVOKE : 0);
+	const uint64_t layout =
+		WORLD_SEATS(1 + run_below(&me->rng, 3)) | (run_below(&me->rng, 2) ? IVC_LAYOUT_DEATH_REVOKE : 0);
 	struct world_window at;
 	const int64_t got = call_publish_on(me->vm, me->vcpu, key, 4096, layout, &at);
 
@@ -167,9 +167,9 @@ static void do_subscribe(struct worker *me)
 		return;
 	}
 	got = call_subscribe_on(me->vm, me->vcpu, publisher + 1, key, run_below(&me->rng, 2), &at);
-	if (me->alone && *joined ? got != IVC_E_EXIST :
-	    me->alone		 ? !ALLOWED(got, 0, IVC_E_NOENT, IVC_E_BUSY) :
-				   !ALLOWED(got, 0, IVC_E_NOENT, IVC_E_BUSY, IVC_E_EXIST)) {
+	if (me->alone && *joined ? got != IVC_E_EXIST
+	    : me->alone          ? !ALLOWED(got, 0, IVC_E_NOENT, IVC_E_BUSY)
+				 : !ALLOWED(got, 0, IVC_E_NOENT, IVC_E_BUSY, IVC_E_EXIST)) {
 		note(me, "subscribe", got);
 	}
 	if (got == 0) {
@@ -215,7 +215,8 @@ static void do_wait(struct worker *me)
 
 	if (call_wait(me->vm, me->vcpu, &me->call, 0, timeout) == IVC_PARKED) {
 		me->parked++;
-		for (uint64_t i = run_below(&me->rng, 40); i > 0 && ivc_load_acquire_u32(&cpu->unparks) == before; i--) {
+		for (uint64_t i = run_below(&me->rng, 40); i > 0 && ivc_load_acquire_u32(&cpu->unparks) == before;
+		     i--) {
 			(void)sched_yield();
 		}
 		ivc_hv_park_end(me->vm->vm, cpu, &me->call, IVC_E_TIMEDOUT);
@@ -374,8 +375,11 @@ static void race(const char *name, uint32_t vms, uint32_t vcpus, bool dies, bool
 	ivc_store_release_u32(&stop, 0);
 	gate = (struct run_gate){.count = count + 1 + (late ? 2 : 0)};
 	for (uint32_t i = 0; i < count; i++) {
-		workers[i] = (struct worker){.rng = run_random(&seed) | 1, .vm = &w.vm[i / vcpus], .vcpu = i % vcpus,
-					     .alone = vcpus == 1, .dies = dies};
+		workers[i] = (struct worker){.rng = run_random(&seed) | 1,
+					     .vm = &w.vm[i / vcpus],
+					     .vcpu = i % vcpus,
+					     .alone = vcpus == 1,
+					     .dies = dies};
 		assert_int_equal(pthread_create(&workers[i].thread, NULL, worker_run, &workers[i]), 0);
 	}
 	if (late) {

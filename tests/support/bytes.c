@@ -64,8 +64,16 @@ static bool nth(void *arg, const struct ivc_channel_info *info)
 static uint64_t take_register(struct history *h)
 {
 	static const uint64_t places[] = {
-		0x1000, 0x1008, 0x1010, 0x2000, 0, WORLD_RAM_BYTES - 8, WORLD_RAM_SMALL, WORLD_RAM_TOP + 4088,
-		WORLD_READ_ONLY, WORLD_HOLE,
+		0x1000,
+		0x1008,
+		0x1010,
+		0x2000,
+		0,
+		WORLD_RAM_BYTES - 8,
+		WORLD_RAM_SMALL,
+		WORLD_RAM_TOP + 4088,
+		WORLD_READ_ONLY,
+		WORLD_HOLE,
 	};
 	const uint8_t b = take(&h->in);
 	struct nth_handle n = {.left = b & 7};
@@ -104,7 +112,8 @@ static uint64_t take_register(struct history *h)
 /* Registers that a call succeeds with, chosen by one byte, so that a history gets somewhere. */
 static void usual_registers(struct history *h, uint64_t nr, uint64_t arg[6])
 {
-	static const uint64_t layouts[] = {0, WORLD_SECTIONED, WORLD_SEATS(3), WORLD_SEATS(2) | IVC_LAYOUT_DEATH_REVOKE};
+	static const uint64_t layouts[] = {0, WORLD_SECTIONED, WORLD_SEATS(3),
+					   WORLD_SEATS(2) | IVC_LAYOUT_DEATH_REVOKE};
 	const uint8_t b = take(&h->in);
 	const uint64_t key = b & 3;
 	const uint64_t publisher = 1 + (b >> 2 & 3);
@@ -207,7 +216,8 @@ static bool may_wait(uint64_t nr)
 
 static void step_call(struct history *h)
 {
-	static const uint64_t numbers[] = {3, 4, 5, 6, 7, IVC_HC_WAIT, IVC_HC_BELL, IVC_HC_RESET, 3, 4, 4, 5, 6, 0, 1, 2};
+	static const uint64_t numbers[] = {3, 4, 5, 6, 7, IVC_HC_WAIT, IVC_HC_BELL, IVC_HC_RESET,
+					   3, 4, 4, 5, 6, 0,           1,           2};
 	const uint8_t who = take(&h->in);
 	const uint8_t what = take(&h->in);
 	struct world_vm *vm = &h->w.vm[who % WORLD_VMS];

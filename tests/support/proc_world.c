@@ -220,13 +220,26 @@ void proc_world_settled(struct proc_world *w)
 		}
 		proc_nap(5);
 	} while (proc_ms() < until);
-	fail_msg(
-		"left over: descriptors %u (%u) memfds %u threads %u (%u) vms %u vcpus %u | hv vms %u channels %u members %u "
-		"sections %u bytes %llu quarantined %llu | fd %u (%u) task %u (%u)",
-		now.descriptors, w->before.descriptors, now.memfds, now.threads, w->before.threads, now.vms, now.vcpus,
-		now.hv.vms_now, now.hv.channels_now, now.hv.memberships_now, now.hv.sections_now,
-		(unsigned long long)now.hv.bytes_now, (unsigned long long)now.hv.quarantined_bytes,
-		entries(w->hv.pid, "fd"), w->fds_before, entries(w->hv.pid, "task"), w->tasks_before);
+	fail_msg("left: descriptors %u (%u) memfds %u threads %u (%u) vms %u vcpus %u | hv vms %u channels %u members "
+		 "%u sections %u bytes %llu quarantined %llu | fd %u (%u) task %u (%u)",
+		 now.descriptors, w->before.descriptors, now.memfds, now.threads, w->before.threads, now.vms, now.vcpus,
+		 now.hv.vms_now, now.hv.channels_now, now.hv.memberships_now, now.hv.sections_now,
+		 (unsigned long long)now.hv.bytes_now, (unsigned long long)now.hv.quarantined_bytes,
+		 entries(w->hv.pid, "fd"), w->fds_before, entries(w->hv.pid, "task"), w->tasks_before);
+}
+
+void proc_world_empty(struct proc_world *w, struct ivc_port_levels *out)
+{
+	const uint64_t until = proc_ms() + PROC_DEADLINE_MS;
+
+	do {
+		assert_int_equal(ivc_port_read_levels(w->where, out), 0);
+		if (out->vms == 0) {
+			return;
+		}
+		proc_nap(2);
+	} while (proc_ms() < until);
+	fail_msg("%u VMs are still there", out->vms);
 }
 
 void proc_world_stop(struct proc_world *w)
@@ -275,6 +288,9 @@ int proc_raw_hello(const struct proc_world *w, uint32_t id, int *status)
 	m.u.hello.window_bytes = UINT64_C(1) << 30;
 	(void)ivc_wire_send(fd, &m, -1, 0);
 	*status = proc_raw_next(fd, &m, &got);
+	if (*status == IVC_E_PIPE) {
+		*status = proc_raw_next(fd, &m, &got); /* turned away unread: the reset comes before the reason */
+	}
 	if (*status == 0) {
 		*status = m.type == IVC_WIRE_WELCOME ? m.u.welcome.status : IVC_E_PROTO;
 	}

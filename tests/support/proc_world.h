@@ -55,6 +55,9 @@ int proc_world_begin(struct proc_world *w, const struct ivc_proc_config *config)
 /** proc_world_settled - the hypervisor holds what it held at the start: descriptors, threads, memory, VMs. Asserts. */
 void proc_world_settled(struct proc_world *w);
 
+/** proc_world_empty - the hypervisor has let go of every VM; what it holds then. Asserts. */
+void proc_world_empty(struct proc_world *w, struct ivc_port_levels *out);
+
 /** proc_actor_start - a process that runs @fn and ends with 0, or with what ACTOR_CHECK or ACTOR_END said. */
 typedef void (*proc_actor_fn)(struct proc_world *w, struct proc_actor *me, void *arg);
 void proc_actor_start(struct proc_world *w, struct proc_actor *a, proc_actor_fn fn, void *arg);
@@ -77,7 +80,7 @@ void proc_actor_ended_well(struct proc_actor *a);
 		}                                                                                                      \
 	} while (0)
 
-/** proc_raw - a socket connected to the hypervisor, nothing said; proc_raw_hello: HELLO said, WELCOME's status taken. */
+/** proc_raw - a connected socket, nothing said. proc_raw_hello: HELLO said, WELCOME's status taken. */
 int proc_raw(const struct proc_world *w);
 int proc_raw_hello(const struct proc_world *w, uint32_t id, int *status);
 /** proc_raw_vm - HELLO and one vCPU connection, both must work. Actors only. */

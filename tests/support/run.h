@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What test programs share: cmocka with its headers, the seed of a run, its length, a start barrier for workers. Workers
- * record; only the main thread asserts.
+ * What test programs share: cmocka with its headers, the seed of a run, its length, a start barrier for workers.
+ * Workers record; only the main thread asserts.
  */
 #ifndef IVC_TESTS_RUN_H
 #define IVC_TESTS_RUN_H

@@ -402,9 +402,6 @@ static uint64_t pinned(const struct ivc_fake_view *view, uint32_t views)
 	bool after_page = false;
 
 	for (uint32_t i = 0; i < views; i++) {
-		if (view[i].unknown) {
-			continue; /* in quarantine: nobody pays */
-		}
 		if (view[i].kind == IVC_MEM_ONE_WRITER && after_page) {
 			own_window = view[i].access == IVC_READ_WRITE;
 		}
@@ -467,6 +464,7 @@ const char *world_check(struct world *w)
 	}
 	for (uint32_t i = 0; i < WORLD_VMS; i++) {
 		const struct ivc_vm_stats vm = vm_stats(&w->vm[i]);
+		bool broken = false;
 		uint32_t views;
 
 		channels += vm.channels_now;
@@ -475,9 +473,14 @@ const char *world_check(struct world *w)
 			continue;
 		}
 		views = ivc_fake_views(w->vm[i].host, view, SNAPSHOT_VIEWS);
+		for (uint32_t k = 0; k < views && k < SNAPSHOT_VIEWS; k++) {
+			broken = broken || view[k].unknown;
+		}
+		if (broken || views > SNAPSHOT_VIEWS) {
+			continue; /* in quarantine: what it shows cannot be told */
+		}
 		/* A seat section that its publisher's host has yet to close stays charged to who left it. */
-		if (views <= SNAPSHOT_VIEWS &&
-		    (owed ? pinned(view, views) > vm.bytes_now : pinned(view, views) != vm.bytes_now)) {
+		if (owed ? pinned(view, views) > vm.bytes_now : pinned(view, views) != vm.bytes_now) {
 			(void)snprintf(text, sizeof(text), "vm %u pins %llu bytes and is charged %llu", w->vm[i].id,
 				       (unsigned long long)pinned(view, views), (unsigned long long)vm.bytes_now);
 			return text;
@@ -487,9 +490,8 @@ const char *world_check(struct world *w)
 		}
 	}
 	(void)ivc_hv_each(w->hv, count_channel, &counts);
-	if (hv.quarantined_bytes == 0 &&
-	    (counts.live != hv.channels_now || counts.live != channels || counts.bytes != hv.bytes_now ||
-	     memberships != hv.memberships_now)) {
+	if (hv.quarantined_bytes == 0 && (counts.live != hv.channels_now || counts.live != channels ||
+					  counts.bytes != hv.bytes_now || memberships != hv.memberships_now)) {
 		(void)snprintf(text, sizeof(text), "counts: live %u %u %u, bytes %llu %llu, memberships %u %u",
 			       counts.live, hv.channels_now, channels, (unsigned long long)counts.bytes,
 			       (unsigned long long)hv.bytes_now, memberships, hv.memberships_now);
@@ -565,8 +567,7 @@ const char *snapshot_differs(const struct snapshot *a, const struct snapshot *b)
 	if (a->mems != b->mems || a->mem_bytes != b->mem_bytes) {
 		return "memory held";
 	}
-	if (a->channels != b->channels ||
-	    memcmp(a->channel, b->channel, a->channels * sizeof(a->channel[0])) != 0) {
+	if (a->channels != b->channels || memcmp(a->channel, b->channel, a->channels * sizeof(a->channel[0])) != 0) {
 		return "channels";
 	}
 	for (uint32_t i = 0; i < WORLD_VMS; i++) {
@@ -582,8 +583,7 @@ const char *snapshot_differs(const struct snapshot *a, const struct snapshot *b)
 			what = "window range";
 		} else if (x->quarantined != y->quarantined) {
 			what = "quarantine";
-		} else if (a->views[i] != b->views[i] ||
-			   memcmp(a->view[i], b->view[i], sizeof(a->view[i])) != 0) {
+		} else if (a->views[i] != b->views[i] || memcmp(a->view[i], b->view[i], sizeof(a->view[i])) != 0) {
 			what = "views";
 		} else if (a->ram[i] != b->ram[i]) {
 			what = "RAM";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The words that tests of the hypervisor half are written in: a registry over the fake host with a few VMs, one function
- * per call, a snapshot of everything that a failed call must leave alone. It decides no expected result.
+ * The words that tests of the hypervisor half are written in: a registry over the fake host with a few VMs, one
+ * function per call, a snapshot of everything that a failed call must leave alone. It decides no expected result.
  *
  * Every VM has the same guest-physical map:
  *   0           64 KiB of RAM (address 0 is RAM); slots of vCPU n are at WORLD_SLOT(n, i)
@@ -31,8 +31,8 @@
 #define WORLD_CANARY       UINT64_C(0xca7ca7ca7ca7ca7c)
 
 /* One-seat sectioned channel with seat sections of one granule, and n seats. */
-#define WORLD_SECTIONED    (IVC_LAYOUT_SECTIONED | UINT64_C(1) << IVC_LAYOUT_SEATS_SHIFT)
-#define WORLD_SEATS(n)     (IVC_LAYOUT_SECTIONED | (uint64_t)(n) << IVC_LAYOUT_SEATS_SHIFT)
+#define WORLD_SECTIONED (IVC_LAYOUT_SECTIONED | UINT64_C(1) << IVC_LAYOUT_SEATS_SHIFT)
+#define WORLD_SEATS(n)  (IVC_LAYOUT_SECTIONED | (uint64_t)(n) << IVC_LAYOUT_SEATS_SHIFT)
 
 struct world_vm {
 	struct world *world;
@@ -59,7 +59,9 @@ struct world_window {
 	uint64_t seat;
 };
 
-/** world_defaults - small limits, quotas that do not hinder, VM ids 1 to WORLD_VMS. To be changed before world_open(). */
+/**
+ * world_defaults - small limits, quotas that do not hinder, VM ids 1 to WORLD_VMS. To be changed before world_open().
+ */
 void world_defaults(struct world *w);
 /** world_open - registers the thread, makes host, registry and VMs. Return: 0 or a status. */
 int world_open(struct world *w);
@@ -67,8 +69,8 @@ int world_open(struct world *w);
 int world_attach(struct world *w, uint32_t index, uint32_t id);
 int world_detach(struct world *w, uint32_t index);
 /**
- * world_close - detaches all, destroys. Return: NULL, or what was left over: records, memory, views, charges, breaches of
- * the host's contract. Quarantined memory is not a leak.
+ * world_close - detaches all, destroys. Return: NULL, or what was left over: records, memory, views, charges, breaches
+ * of the host's contract. Quarantined memory is not a leak.
  */
 const char *world_close(struct world *w);
 /** world_check - invariants that hold between any two calls. Return: NULL, or the one that does not. */

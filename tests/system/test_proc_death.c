@@ -282,7 +282,9 @@ static void *wait_for_ever(void *arg)
 	struct waiter *waiter = arg;
 	ivc_handle_t rang;
 
-	waiter->result = ivc_call_wait(waiter->g, (ivc_handle_t){0}, IVC_FOREVER, &rang);
+	do { /* the end of the other VM is a bell of its channel, and may come first */
+		waiter->result = ivc_call_wait(waiter->g, (ivc_handle_t){0}, IVC_FOREVER, &rang);
+	} while (waiter->result == 0);
 	return NULL;
 }
 

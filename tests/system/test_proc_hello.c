@@ -325,6 +325,41 @@ static void test_proc_hello_pushed_descriptors_are_not_received(void **state)
 	proc_world_stop(&w);
 }
 
+static void stranger(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_port_levels levels;
+	int status;
+
+	(void)arg;
+	ACTOR_CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+	ACTOR_CHECK(ivc_port_read_levels(w->where, &levels) == IVC_E_PERM); /* the file's mode */
+	proc_say(me, 'm');
+	ACTOR_CHECK(proc_hear(me) == 'o');
+	close(proc_raw_hello(w, 1, &status)); /* the file lets everybody in now */
+	ACTOR_CHECK(status == IVC_E_PERM);
+	ACTOR_CHECK(ivc_port_read_levels(w->where, &levels) == IVC_E_PERM);
+}
+
+static void test_proc_hello_another_user_perm(void **state)
+{
+	struct proc_world w;
+	struct proc_actor a;
+
+	(void)state;
+	if (geteuid() != 0) {
+		skip(); /* to become somebody else takes root */
+	}
+	proc_world_start(&w, NULL);
+	assert_int_equal(chmod(w.dir, 0755), 0);
+	proc_actor_start(&w, &a, stranger, NULL);
+	assert_int_equal(proc_hear(&a), 'm');
+	assert_int_equal(chmod(w.path, 0666), 0);
+	proc_say(&a, 'o');
+	proc_actor_ended_well(&a);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
 static void vm_of_two_hellos(struct proc_world *w, struct proc_actor *me, void *arg)
 {
 	struct ivc_wire m;
@@ -366,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_proc_hello_id_of_a_living_vm_exist),
 		cmocka_unit_test(test_proc_hello_id_of_a_dying_vm_waits_and_succeeds),
 		cmocka_unit_test(test_proc_hello_pushed_descriptors_are_not_received),
+		cmocka_unit_test(test_proc_hello_another_user_perm),
 		cmocka_unit_test(test_proc_hello_twice_on_one_connection_ends_the_vm),
 	};
 

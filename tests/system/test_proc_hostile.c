@@ -342,19 +342,92 @@ static void test_proc_hostile_every_wrong_message_ends_the_vm_in_quarantine_too(
 		proc_actor_start(&w, &a, does_wrong, &what);
 		assert_int_equal(proc_hear(&a), 'r');
 		/* Nobody kills it, so the test does when the hypervisor has let go of the id. */
-		for (uint64_t until = proc_ms() + PROC_DEADLINE_MS; proc_ms() < until; proc_nap(2)) {
-			assert_int_equal(ivc_port_read_levels(w.where, &levels), 0);
-			if (levels.vms == 0) {
-				break;
-			}
-		}
-		assert_int_equal(levels.vms, 0);
+		proc_world_empty(&w, &levels);
 		assert_int_equal(levels.hv.bytes_now, 0);
 		if (what != DETACH_TWICE) {
 			proc_actor_kill(&a, SIGKILL);
 		}
 		assert_int_equal(proc_actor_status(&a), 256 + SIGKILL);
 	}
+	proc_world_stop(&w);
+}
+
+/* Takes its bells by WAIT and never reads its control connection: one BELL waits there, the rest merges. */
+static void bells_not_read(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	const uint64_t poll_any[6] = {0};
+	struct ivc_wire m;
+	uint64_t rang = 0;
+	int vcpu, got, unread = 0;
+	const int fd = proc_raw(w);
+
+	(void)arg;
+	ivc_wire_start(&m, IVC_WIRE_HELLO, 0);
+	m.u.hello.vm = 1;
+	m.u.hello.vector = 33;
+	m.u.hello.window = UINT64_C(0x40000000);
+	m.u.hello.window_bytes = UINT64_C(1) << 30;
+	ACTOR_CHECK(ivc_wire_send(fd, &m, -1, 0) == 0);
+	ACTOR_CHECK(proc_raw_next(fd, &m, &got) == 0 && m.u.welcome.status == 0);
+	vcpu = proc_raw_vcpu(fd);
+	proc_raw_publish(vcpu, 1, 1, 16384);
+	for (int i = 0; i < 2; i++) {
+		close(proc_raw_next_map(fd, &m));
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+	proc_say(me, 'p');
+	do { /* the view of the ringer's seat, and perhaps the bell that announces it */
+		ACTOR_CHECK(proc_raw_next(fd, &m, &got) == 0);
+		unread += m.type == IVC_WIRE_BELL;
+	} while (m.type != IVC_WIRE_MAP);
+	close(got);
+	proc_raw_ack(fd, m.seq, 0);
+	for (uint64_t seq = 2; rang < 2000; seq++) {
+		proc_raw_call(vcpu, seq, IVC_HC_WAIT, poll_any, 0, 0);
+		rang += proc_raw_hear_reply(vcpu, &m) > 0;
+	}
+	while (ivc_wire_recv(fd, &m, MSG_DONTWAIT) == 0) {
+		ACTOR_CHECK(m.type == IVC_WIRE_BELL);
+		unread++;
+	}
+	ACTOR_CHECK(unread == 1);
+	/* Answered, the next one comes: with what has rung since. */
+	send_type(fd, IVC_WIRE_BELL_ACK, 0, 0);
+	ACTOR_CHECK(proc_raw_next(fd, &m, &got) == 0 && m.type == IVC_WIRE_BELL);
+	proc_say(me, 'b');
+	proc_nap(PROC_DEADLINE_MS);
+}
+
+static void ringer(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+
+	(void)me;
+	(void)arg;
+	proc_vm(w, &g, 2);
+	proc_subscribe(&g, 1, 1, &r);
+	while (ivc_call_notify(&g, ivc_vmid(1), ivc_key(1), IVC_ALL, 0) == 0) {
+	}
+	ivc_guest_disconnect(&g);
+}
+
+static void test_proc_hostile_unread_bells_merge(void **state)
+{
+	struct proc_world w;
+	struct proc_actor a, r;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &a, bells_not_read, NULL);
+	assert_int_equal(proc_hear(&a), 'p');
+	proc_actor_start(&w, &r, ringer, NULL);
+	assert_int_equal(proc_hear(&a), 'b');
+	proc_actor_kill(&a, SIGKILL);
+	assert_int_equal(proc_actor_status(&a), 256 + SIGKILL);
+	proc_actor_ended_well(&r);
+	proc_world_settled(&w);
 	proc_world_stop(&w);
 }
 
@@ -390,12 +463,7 @@ static void test_proc_hostile_vm_that_cannot_unmap_is_given_up(void **state)
 	proc_actor_start(&w, &a, refuses_to_unmap, NULL);
 	assert_int_equal(proc_hear(&a), 'p');
 	assert_int_equal(proc_actor_status(&a), 256 + SIGKILL);
-	for (uint64_t until = proc_ms() + PROC_DEADLINE_MS; proc_ms() < until; proc_nap(2)) {
-		assert_int_equal(ivc_port_read_levels(w.where, &levels), 0);
-		if (levels.vms == 0) {
-			break;
-		}
-	}
+	proc_world_empty(&w, &levels);
 	assert_int_equal(levels.hv.vms_now, 0);
 	assert_true(levels.hv.quarantined_bytes > 0);
 	proc_world_stop(&w);
@@ -449,6 +517,7 @@ int main(void)
 		cmocka_unit_test(test_proc_hostile_socket_closed_but_alive_is_killed),
 		cmocka_unit_test(test_proc_hostile_every_wrong_message_ends_the_vm),
 		cmocka_unit_test(test_proc_hostile_every_wrong_message_ends_the_vm_in_quarantine_too),
+		cmocka_unit_test(test_proc_hostile_unread_bells_merge),
 		cmocka_unit_test(test_proc_hostile_vm_that_cannot_unmap_is_given_up),
 		cmocka_unit_test(test_proc_hostile_vm_stuck_in_a_call_stops_nobody_else),
 	};

@@ -167,6 +167,46 @@ static void test_proc_memory_publisher_cannot_write_a_seat(void **state)
 	proc_world_stop(&w);
 }
 
+/* A flat channel: both members write it by definition, but nobody cuts it. */
+static void flat_publisher(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	const uint64_t publish[6] = {1, 0x1000, 0x1008, 0, 0, 0};
+	struct ivc_flat_head *head;
+	struct ivc_wire m;
+	int vcpu, got;
+	const int fd = proc_raw_vm(w, 1, &vcpu);
+
+	(void)me;
+	(void)arg;
+	proc_raw_call(vcpu, 1, IVC_HC_PUBLISH, publish, 8192, 3);
+	got = proc_raw_next_map(fd, &m);
+	ACTOR_CHECK(m.u.view.kind == IVC_MEM_SHARED && m.u.view.access == IVC_READ_WRITE);
+	ACTOR_CHECK((fcntl(got, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE)) ==
+		    (F_SEAL_SHRINK | F_SEAL_GROW));
+	ACTOR_CHECK(ftruncate(got, 0) < 0 && errno == EPERM);
+	head = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, got, 0);
+	ACTOR_CHECK(head != MAP_FAILED);
+	ACTOR_CHECK(head->publisher == 1 && head->key == 1);
+	memset(head, 0xff, 8192); /* the hypervisor never reads it back */
+	proc_raw_ack(fd, m.seq, 0);
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+	proc_raw_publish(vcpu, 2, 1, 4096);
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == IVC_E_EXIST);
+}
+
+static void test_proc_memory_flat_is_sealed_but_for_writing(void **state)
+{
+	struct proc_world w;
+	struct proc_actor a;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &a, flat_publisher, NULL);
+	proc_actor_ended_well(&a);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
 static void sealing_writer(struct proc_world *w, struct proc_actor *me, void *arg)
 {
 	struct ivc_wire m;
@@ -404,6 +444,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_proc_memory_reader_cannot_write_by_any_way),
 		cmocka_unit_test(test_proc_memory_publisher_cannot_write_a_seat),
+		cmocka_unit_test(test_proc_memory_flat_is_sealed_but_for_writing),
 		cmocka_unit_test(test_proc_memory_writer_that_seals_the_seals_is_ended),
 		cmocka_unit_test(test_proc_memory_subscriber_that_seals_its_seat_hurts_itself_only),
 		cmocka_unit_test(test_proc_memory_write_to_what_is_not_ours_is_sigsegv),

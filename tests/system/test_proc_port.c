@@ -14,20 +14,20 @@
 
 /* A small VMM: RAM, a record of what the ops were asked, one serving thread. */
 struct vmm {
-	struct ivc_vm *vm;
 	_Alignas(64) uint8_t ram[RAM];
+	struct ivc_vm *vm;
 	pthread_t thread;
-	uint32_t stop; /* atomic */
-	/* serving thread; read after it has ended, or after the call that caused it */
-	uint32_t maps, closes, unmaps, failed;
+	/* of the serving thread; read after the call that caused it */
 	struct {
 		uint64_t at, bytes;
 		const void *addr;
 		enum ivc_access access;
 		enum ivc_mem_kind kind;
 	} last[16];
-	uint32_t bells; /* atomic */
+	uint32_t maps, closes, unmaps, failed;
 	int fail_map;   /* what map answers the next time */
+	uint32_t stop;  /* atomic */
+	uint32_t bells; /* atomic */
 };
 
 static int op_map(void *host, const struct ivc_view *view)

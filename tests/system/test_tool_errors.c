@@ -3,6 +3,7 @@
 #include "tool.h"
 
 #include <fcntl.h>
+#include <ivc/connect.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -58,6 +59,8 @@ static const struct usage usages[] = {
 	{{"hv", "--limits", "--seats", "0"}, "ivc hv", "--seats"},
 	{{"hv", "--limits", "--granule", "5000"}, "ivc hv", "power of two"},
 	{{"hv", "--limits", "--region", "1x"}, "ivc hv", "not a size"},
+	{{"hv", "--limits", "--region", "18446744073709551615k"}, "ivc hv", "not a size"},
+	{{"hv", "--limits", "--region", "17179869185g"}, "ivc hv", "not a size"},
 	{{"hv", "--limits", "--answer-ms", "-1"}, "ivc hv", "not a number"},
 	{{"hv", "--limits", "--limits"}, "ivc hv", "twice"},
 	{{"pub", "--key", "1"}, "ivc pub", "--vm is missing"},
@@ -318,6 +321,47 @@ static void test_tool_errors_demo_without_its_file_leaves_nothing(void **state)
 	assert_int_equal(access(hv.socket, F_OK), 0);
 }
 
+/* AxVisor's kind of channel has no end, no seat and other messages. */
+static void test_tool_errors_flat_channel_is_another_format(void **state)
+{
+	struct ivc_call_region region;
+	struct ivc_guest g;
+	struct tool t;
+
+	(void)state;
+	assert_int_equal(ivc_guest_connect(&g, hv.where, ivc_vmid(1)), 0);
+	assert_int_equal(ivc_call_publish(&g, 0, ivc_key(1), 4096, IVC_LAYOUT_FLAT, &region), 0);
+	tool_start(&t, TOOL_IN_NULL, TOOL_OUT_FILE, "sub", "--socket", hv.socket, "--vm", "2", "--from", "1", "--key",
+		   "1", NULL);
+	assert_int_equal(tool_end(&t), 1);
+	one_line(&t, "ivc sub", "another format");
+	tool_drop(&t);
+	ivc_guest_disconnect(&g);
+}
+
+/* Publishers and readers of other programs: what ivc sub makes of a stream without an end mark. */
+static void test_tool_errors_stream_without_end_mark_is_two(void **state)
+{
+	struct ivc_seat seat;
+	struct ivc_guest g;
+	struct ivc_pub pub;
+	struct tool t;
+
+	(void)state;
+	assert_int_equal(ivc_guest_connect(&g, hv.where, ivc_vmid(1)), 0);
+	assert_int_equal(ivc_pub_open(&pub, &g, ivc_key(1), NULL, &seat), 0);
+	tool_start(&t, TOOL_IN_NULL, TOOL_OUT_FILE, "sub", "--socket", hv.socket, "--vm", "2", "--from", "1", "--key",
+		   "1", NULL);
+	assert_int_equal(ivc_pub_await(&pub, 1, UINT64_C(1000000) * TOOL_MS), 0);
+	assert_int_equal(ivc_pub_send(&pub, "part", 4, 0), 0);
+	assert_int_equal(ivc_pub_close(&pub, IVC_DRAIN), 0);
+	assert_int_equal(tool_end(&t), 2);
+	one_line(&t, "ivc sub", "without an end mark");
+	tool_out_says(&t, "part");
+	tool_drop(&t);
+	ivc_guest_disconnect(&g);
+}
+
 static void test_tool_errors_limits_are_numbers(void **state)
 {
 	struct tool t;
@@ -349,6 +393,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tool_errors_broken_pipe_ends_both_sides, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tool_errors_full_device_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tool_errors_demo_without_its_file_leaves_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tool_errors_flat_channel_is_another_format, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tool_errors_stream_without_end_mark_is_two, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tool_errors_limits_are_numbers, setup, teardown),
 	};
 

@@ -252,6 +252,38 @@ static void test_tool_signals_stopped_demo_leaves_nothing(void **state)
 	assert_int_equal(rmdir(directory), 0);
 }
 
+/* Nobody can clean up after kill -9; so the other processes notice by themselves. */
+static void test_tool_signals_killed_demo_leaves_no_process(void **state)
+{
+	char directory[] = "/tmp/ivc-test-XXXXXX";
+	static char text[16384];
+	size_t have = 0;
+	struct tool demo;
+	int out[2];
+	ssize_t n = 1;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(setenv("TMPDIR", directory, 1), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	tool_start(&demo, TOOL_IN_NULL, out[1], "demo", NULL);
+	(void)close(out[1]);
+	while (n > 0 && !strstr(text, "vm 2 ")) {
+		n = read(out[0], text + have, sizeof(text) - 1 - have);
+		have += n > 0 ? (size_t)n : 0;
+	}
+	assert_true(n > 0);
+	assert_int_equal(tool_kill(&demo, SIGKILL), 1000 + SIGKILL);
+	while ((n = read(out[0], text, sizeof(text))) > 0) {
+	}
+	assert_int_equal(n, 0);
+	assert_int_equal(entries(directory), 0);
+	(void)close(out[0]);
+	tool_drop(&demo);
+	assert_int_equal(unsetenv("TMPDIR"), 0);
+	assert_int_equal(rmdir(directory), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +298,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tool_signals_killed_hypervisor_ends_both, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tool_signals_stopped_hypervisor_tells_its_vms, setup, teardown),
 		cmocka_unit_test(test_tool_signals_stopped_demo_leaves_nothing),
+		cmocka_unit_test(test_tool_signals_killed_demo_leaves_no_process),
 	};
 
 	tool_init();

@@ -320,6 +320,40 @@ static void test_bell_wait_two_vcpus_one_bell_ends_one(void **state)
 	assert_int_equal(b.result, handle);
 }
 
+/* Three vCPUs on three things: each end finds the right one, wherever it stands in the list. */
+static void test_bell_wait_ends_the_right_one_of_many(void **state)
+{
+	static struct ivc_call c[3];
+	struct world_window at;
+	uint64_t other;
+
+	(void)state;
+	assert_int_equal(call_publish(pub, KEY2, 4096, WORLD_SECTIONED, &at), 0);
+	other = page_handle(pub, at.base);
+	assert_int_equal(call_subscribe(sub, pub, KEY2, 0, NULL), 0);
+	quiet();
+	for (uint32_t turn = 0; turn < 2; turn++) {
+		assert_int_equal(call_wait(sub, 0, &c[0], handle, IVC_FOREVER), IVC_PARKED);
+		assert_int_equal(call_wait(sub, 1, &c[1], other, IVC_FOREVER), IVC_PARKED);
+		assert_int_equal(call_wait(sub, 2, &c[2], other, IVC_FOREVER), IVC_PARKED);
+		if (turn == 0) {
+			assert_int_equal(call_notify(pub, pub, KEY, sub->id), 0); /* the last in the list */
+			assert_int_equal(c[0].result, handle);
+			assert_int_equal(unparks(sub, 0), 1);
+		} else {
+			ivc_hv_park_end(sub->vm, ivc_fake_vcpu(sub->host, 0), &c[0], IVC_E_INTR);
+			assert_int_equal(c[0].result, IVC_E_INTR);
+		}
+		ivc_hv_park_end(sub->vm, ivc_fake_vcpu(sub->host, 1), &c[1], IVC_E_TIMEDOUT);
+		assert_int_equal(c[1].result, IVC_E_TIMEDOUT);
+		assert_int_equal(call_notify(pub, pub, KEY2, sub->id), 0);
+		assert_int_equal(c[2].result, other);
+	}
+	assert_int_equal(unparks(sub, 0), 1);
+	assert_int_equal(unparks(sub, 1), 0);
+	assert_int_equal(unparks(sub, 2), 2);
+}
+
 static void test_bell_wait_deadline_is_told_and_ended_by_the_host(void **state)
 {
 	struct ivc_call c;
@@ -331,7 +365,7 @@ static void test_bell_wait_deadline_is_told_and_ended_by_the_host(void **state)
 	ivc_hv_park_end(sub->vm, ivc_fake_vcpu(sub->host, 0), &c, IVC_E_TIMEDOUT);
 	assert_int_equal(c.result, IVC_E_TIMEDOUT);
 	assert_int_equal(call_notify(pub, pub, KEY, sub->id), 0);
-	assert_int_equal(unparks(sub, 0), 0); /* none after park_end */
+	assert_int_equal(unparks(sub, 0), 0);        /* none after park_end */
 	assert_int_equal(call_look(sub, 0), handle); /* and the bell is still there */
 	assert_int_equal(call_wait(sub, 0, &c, 0, IVC_FOREVER), IVC_PARKED);
 	ivc_hv_park_end(sub->vm, ivc_fake_vcpu(sub->host, 0), &c, IVC_E_INTR);
@@ -505,6 +539,64 @@ static void test_bell_wait_against_bells_loses_none_and_ends_once(void **state)
 	quiet();
 }
 
+/* One bell for each wait, rung while the vCPU goes to sleep: not one of them is slept through. */
+struct duel {
+	uint32_t round; /* atomic: the waiter is about to wait for this one */
+	uint32_t stop;  /* atomic */
+	uint32_t wrong;
+};
+
+static void *ring_once_per_round(void *arg)
+{
+	struct duel *duel = arg;
+	uint32_t rung = 0;
+	uint64_t rng = 99;
+
+	if (ivc_hv_thread_enter() != 0) {
+		duel->wrong++;
+		return NULL;
+	}
+	while (!ivc_load_acquire_u32(&duel->stop)) {
+		if (ivc_load_acquire_u32(&duel->round) == rung) {
+			continue;
+		}
+		rung++;
+		for (uint64_t i = run_below(&rng, 64); i > 0; i--) {
+			ivc_cpu_relax();
+		}
+		duel->wrong += call_notify(pub, pub, KEY, sub->id) != 0;
+	}
+	ivc_hv_thread_leave();
+	return NULL;
+}
+
+static void test_bell_wait_never_sleeps_through_its_only_bell(void **state)
+{
+	static struct ivc_call c;
+	struct duel duel = {0};
+	struct ivc_fake_vcpu *cpu = ivc_fake_vcpu(sub->host, 0);
+	const uint64_t end = run_now_ns() + UINT64_C(1500000000);
+	uint32_t slept = 0;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, ring_once_per_round, &duel), 0);
+	while (!slept && run_now_ns() < end) {
+		const uint32_t seen = ivc_load_acquire_u32(&cpu->unparks);
+
+		(void)ivc_fetch_add_u32(&duel.round, 1);
+		if (call_wait(sub, 0, &c, 0, IVC_FOREVER) == IVC_PARKED && !ivc_fake_unpark_wait(cpu, seen, 5000)) {
+			ivc_hv_park_end(sub->vm, cpu, &c, IVC_E_TIMEDOUT);
+			slept++;
+		}
+		slept += c.result != (int64_t)handle;
+	}
+	ivc_store_release_u32(&duel.stop, 1);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(duel.wrong, 0);
+	assert_int_equal(slept, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -528,6 +620,7 @@ int main(void)
 		T(test_bell_wait_parks_and_a_bell_unparks_once),
 		T(test_bell_wait_on_one_channel_ignores_another),
 		T(test_bell_wait_two_vcpus_one_bell_ends_one),
+		T(test_bell_wait_ends_the_right_one_of_many),
 		T(test_bell_wait_deadline_is_told_and_ended_by_the_host),
 		T(test_bell_wait_deadline_beyond_the_clock_is_forever),
 		T(test_bell_wait_on_stale_handle_is_stale),
@@ -538,6 +631,7 @@ int main(void)
 		T(test_bell_never_reaches_a_detached_vm),
 		T(test_bell_pending_bell_does_not_outlive_the_membership),
 		T(test_bell_wait_against_bells_loses_none_and_ends_once),
+		T(test_bell_wait_never_sleeps_through_its_only_bell),
 	};
 
 	return cmocka_run_group_tests_name("bell", tests, NULL, NULL);

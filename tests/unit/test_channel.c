@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a channel, call by call: every transition of publish, subscribe, unpublish and unsubscribe, seats, revoke,
- * and one regression test for each defect known from the hypervisor that this ABI comes from.
+ * The life of a channel, call by call: every transition of publish, subscribe, unpublish and unsubscribe, seats,
+ * revoke, and one regression test for each defect known from the hypervisor that this ABI comes from.
  */
 #include "run.h"
 #include "world.h"
@@ -355,7 +355,7 @@ static void test_channel_hostile_member_that_never_leaves_costs_the_publisher_no
 	assert_int_equal(vm_stats(sub).memberships_now, 1);
 }
 
-/* Unsubscribing and seats. */
+/* Unsubscribing. */
 
 static void test_channel_unsubscribe_live_frees_the_window_and_the_seat(void **state)
 {
@@ -381,157 +381,6 @@ static void test_channel_unsubscribe_stranger_is_noent(void **state)
 	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SECTIONED, NULL), 0);
 	assert_int_equal(call_unsubscribe(sub, pub, KEY), IVC_E_NOENT);
 	assert_int_equal(call_unsubscribe(pub, pub, KEY), IVC_E_NOENT);
-}
-
-static void test_channel_seats_lowest_free_one_is_taken(void **state)
-{
-	struct world_window at;
-	struct world_window seen[3];
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SEATS(3), &at), 0);
-	for (uint32_t i = 0; i < 3; i++) {
-		assert_int_equal(call_subscribe(&w.vm[1 + i], pub, KEY, 0, &seen[i]), 0);
-		assert_int_equal(seen[i].seat, i);
-		assert_int_equal(page_seat_state(pub, at.base, i), IVC_SEAT_ACTIVE);
-		assert_int_equal(load32(pub, at.base + 128 + 16 * i), w.vm[1 + i].id);
-	}
-	assert_int_equal(call_unsubscribe(&w.vm[2], pub, KEY), 0);
-	assert_int_equal(call_unsubscribe(&w.vm[1], pub, KEY), 0);
-	assert_int_equal(call_subscribe(&w.vm[2], pub, KEY, 0, &seen[0]), 0);
-	assert_int_equal(seen[0].seat, 0);
-	assert_int_equal(call_subscribe(&w.vm[1], pub, KEY, 0, &seen[1]), 0);
-	assert_int_equal(seen[1].seat, 1);
-}
-
-static void test_channel_seats_all_taken_is_busy(void **state)
-{
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SEATS(2), NULL), 0);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, NULL), 0);
-	assert_int_equal(call_subscribe(third, pub, KEY, 0, NULL), 0);
-	assert_int_equal(call_subscribe(stranger, pub, KEY, 0, NULL), IVC_E_BUSY);
-	assert_int_equal(call_unsubscribe(sub, pub, KEY), 0);
-	assert_int_equal(call_subscribe(stranger, pub, KEY, 0, NULL), 0);
-}
-
-static void test_channel_seat_taken_again_is_fresh_and_has_a_new_epoch(void **state)
-{
-	struct world_window at;
-	struct world_window seen;
-	uint64_t epoch;
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SECTIONED, &at), 0);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, &seen), 0);
-	assert_true(ivc_fake_fill(sub->host, page_seat_at(sub, seen.base, 0), 4096, WORLD_CANARY));
-	epoch = page_seat_epoch(pub, at.base, 0);
-	assert_int_equal(call_unsubscribe(sub, pub, KEY), 0);
-	/* what the publisher sees of a seat that left stays backed */
-	assert_int_equal(load64(pub, page_seat_at(pub, at.base, 0)), 0);
-	assert_int_equal(call_subscribe(third, pub, KEY, 0, &seen), 0);
-	assert_true(ivc_fake_filled(third->host, page_seat_at(third, seen.base, 0), 4096, 0));
-	assert_true(ivc_fake_filled(pub->host, page_seat_at(pub, at.base, 0), 4096, 0));
-	assert_true(page_seat_epoch(pub, at.base, 0) != epoch);
-	assert_true(ivc_fake_store(third->host, page_seat_at(third, seen.base, 0), 8, 3));
-	assert_int_equal(load64(pub, page_seat_at(pub, at.base, 0)), 3);
-}
-
-static void test_channel_sequence_is_even_and_moves_with_membership(void **state)
-{
-	struct world_window at;
-	uint32_t sequence;
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SEATS(2), &at), 0);
-	sequence = page_sequence(pub, at.base);
-	assert_int_equal(sequence % 2, 0);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, NULL), 0);
-	assert_int_not_equal(page_sequence(pub, at.base), sequence);
-	assert_int_equal(page_sequence(pub, at.base) % 2, 0);
-	sequence = page_sequence(pub, at.base);
-	assert_int_equal(call_unsubscribe(sub, pub, KEY), 0);
-	assert_int_not_equal(page_sequence(pub, at.base), sequence);
-	assert_int_equal(page_sequence(pub, at.base) % 2, 0);
-}
-
-static void test_channel_seat_with_late_view_is_joining_then_active(void **state)
-{
-	struct world_window at;
-	struct world_window seen;
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SECTIONED, &at), 0);
-	ivc_fake_later(pub->host, true);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, &seen), 0);
-	assert_int_equal(ivc_fake_later_count(pub->host), 1);
-	assert_int_equal(page_seat_state(sub, seen.base, 0), IVC_SEAT_JOINING);
-	assert_true(ivc_fake_store(sub->host, page_seat_at(sub, seen.base, 0), 8, 1));
-	assert_int_equal(view_finish(pub, 0), 1);
-	assert_int_equal(page_seat_state(sub, seen.base, 0), IVC_SEAT_ACTIVE);
-	assert_int_equal(load64(pub, page_seat_at(pub, at.base, 0)), 1);
-	assert_int_equal(call_look(sub, 0) > 0 || call_look(pub, 0) > 0, 1);
-	while (call_look(pub, 0) > 0 || call_look(sub, 0) > 0) {
-	}
-}
-
-static void test_channel_seat_is_not_taken_again_while_the_old_view_closes(void **state)
-{
-	struct world_window at;
-	struct world_window seen;
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SEATS(2), &at), 0);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, &seen), 0);
-	ivc_fake_later(pub->host, true);
-	assert_int_equal(call_unsubscribe(sub, pub, KEY), 0);
-	assert_int_equal(ivc_fake_later_count(pub->host), 1);
-	assert_int_equal(page_seat_state(pub, at.base, 0), IVC_SEAT_LEFT);
-	assert_int_equal(call_subscribe(third, pub, KEY, 0, &seen), 0);
-	assert_int_equal(seen.seat, 1);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, &seen), IVC_E_BUSY);
-	assert_int_equal(view_finish(pub, 0), 2);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, &seen), 0);
-	assert_int_equal(seen.seat, 0);
-	(void)view_finish(pub, 0);
-	assert_int_equal(page_seat_state(pub, at.base, 0), IVC_SEAT_ACTIVE);
-	assert_int_equal(page_seat_state(pub, at.base, 1), IVC_SEAT_ACTIVE);
-}
-
-static void test_channel_unsubscribe_before_late_view_came_leaves_nothing(void **state)
-{
-	struct world_window at;
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SECTIONED, &at), 0);
-	ivc_fake_later(pub->host, true);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, NULL), 0);
-	assert_int_equal(call_unsubscribe(sub, pub, KEY), 0);
-	assert_int_equal(page_seat_state(pub, at.base, 0), IVC_SEAT_LEFT);
-	while (view_finish(pub, 0) != 0) {
-	}
-	assert_int_equal(page_seat_state(pub, at.base, 0), IVC_SEAT_LEFT);
-	assert_int_equal(ivc_fake_mems(w.fake), 2);
-	assert_int_equal(vm_stats(sub).bytes_now, 0);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, NULL), 0);
-	while (view_finish(pub, 0) != 0) {
-	}
-}
-
-static void test_channel_subscribe_by_sleeper_fences_everyone_first(void **state)
-{
-	struct world_window at;
-	struct world_window seen;
-	const uint64_t before = ivc_fake_count(w.fake, IVC_FAKE_BARRIER);
-
-	(void)state;
-	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SEATS(2), &at), 0);
-	assert_int_equal(call_subscribe(sub, pub, KEY, 0, &seen), 0);
-	assert_int_equal(ivc_fake_count(w.fake, IVC_FAKE_BARRIER), before);
-	assert_int_equal(call_subscribe(third, pub, KEY, IVC_SUBSCRIBE_SLEEPS, &seen), 0);
-	assert_int_equal(ivc_fake_count(w.fake, IVC_FAKE_BARRIER), before + 1);
-	assert_int_equal(load64(pub, at.base + 128 + 16) >> 40 & 0xff, IVC_SEAT_SLEEPS);
-	assert_int_equal(load64(pub, at.base + 128) >> 40 & 0xff, 0);
 }
 
 /* Named after the defects of the code that this ABI comes from. */
@@ -710,14 +559,6 @@ int main(void)
 		T(test_channel_hostile_member_that_never_leaves_costs_the_publisher_nothing),
 		T(test_channel_unsubscribe_live_frees_the_window_and_the_seat),
 		T(test_channel_unsubscribe_stranger_is_noent),
-		T(test_channel_seats_lowest_free_one_is_taken),
-		T(test_channel_seats_all_taken_is_busy),
-		T(test_channel_seat_taken_again_is_fresh_and_has_a_new_epoch),
-		T(test_channel_sequence_is_even_and_moves_with_membership),
-		T(test_channel_seat_with_late_view_is_joining_then_active),
-		T(test_channel_seat_is_not_taken_again_while_the_old_view_closes),
-		T(test_channel_unsubscribe_before_late_view_came_leaves_nothing),
-		T(test_channel_subscribe_by_sleeper_fences_everyone_first),
 		T(test_channel_d1_publish_twice_keeps_the_first_mapped),
 		T(test_channel_d2_unpublish_twice_keeps_the_members_memory),
 		T(test_channel_d3_subscribe_twice_has_one_window_and_unpublished_none),

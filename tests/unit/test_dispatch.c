@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Registers, numbers, slots and the order of checks, against rules written down here a second time (docs/abi.md 1 and 3).
- * It knows nothing of how the core finds its answers.
+ * Registers, numbers, slots and the order of checks, against rules written down here a second time (docs/abi.md 1 and
+ * 3). It knows nothing of how the core finds its answers.
  */
 #include "run.h"
 #include "world.h"
 
 #include <string.h>
 
-#define KEY_OWN     UINT64_C(0x77) /* the caller's, sectioned */
-#define KEY_PEER    UINT64_C(0x88) /* of vm[1], the caller is not in it */
-#define KEY_JOINED  UINT64_C(0x99) /* of vm[2], the caller is in seat 0 */
-#define KEY_OPEN    UINT64_C(0x55) /* nobody's */
-#define LIMIT       (UINT64_C(1) << 22)
-#define SEATS       4u
-#define SEAT_LOG    2u
+#define KEY_OWN    UINT64_C(0x77) /* the caller's, sectioned */
+#define KEY_PEER   UINT64_C(0x88) /* of vm[1], the caller is not in it */
+#define KEY_JOINED UINT64_C(0x99) /* of vm[2], the caller is in seat 0 */
+#define KEY_OPEN   UINT64_C(0x55) /* nobody's */
+#define LIMIT      (UINT64_C(1) << 22)
+#define SEATS      4u
+#define SEAT_LOG   2u
 
 static struct world w;
 static uint64_t handle_own;
@@ -365,8 +365,20 @@ static void test_dispatch_alias_number_is_the_same_call(void **state)
 static void test_dispatch_unknown_number_answers_nosys(void **state)
 {
 	static const uint64_t unknown[] = {
-		8, 9, 0xff, 0x100000003, UINT64_C(0x8000000000000003), 0x495642ff, 0x49564306, 0x4956430f, 0x49564318,
-		UINT64_C(0x149564300), UINT64_C(0x149564313), 0x84000000, UINT64_MAX, UINT64_MAX - 2,
+		8,
+		9,
+		0xff,
+		0x100000003,
+		UINT64_C(0x8000000000000003),
+		0x495642ff,
+		0x49564306,
+		0x4956430f,
+		0x49564318,
+		UINT64_C(0x149564300),
+		UINT64_C(0x149564313),
+		0x84000000,
+		UINT64_MAX,
+		UINT64_MAX - 2,
 	};
 
 	(void)state;
@@ -404,8 +416,7 @@ static void test_dispatch_high_numbers_only_small_ones_are_foreign(void **state)
 	assert_int_equal(world_open(&high), 0);
 	for (uint64_t nr = 0; nr < 12; nr++) {
 		struct ivc_call c = {.nr = nr, .arg = {KEY_OPEN, 0x1000, 0x2000}, .result = 12345};
-		const enum ivc_verdict verdict =
-			ivc_hv_hypercall(high.vm[0].vm, ivc_fake_vcpu(high.vm[0].host, 0), &c);
+		const enum ivc_verdict verdict = ivc_hv_hypercall(high.vm[0].vm, ivc_fake_vcpu(high.vm[0].host, 0), &c);
 
 		if (nr <= IVC_HC_SMALL_LAST) {
 			assert_int_equal(verdict, IVC_FOREIGN);
@@ -444,10 +455,17 @@ static void test_dispatch_two_defects_first_check_wins(void **state)
 		{"self, slot", IVC_HC_SUBSCRIBE, {1, KEY_OWN, WORLD_HOLE, 0x2000}, 0, IVC_E_INVAL},
 		{"flags, slot", IVC_HC_SUBSCRIBE, {2, KEY_PEER, WORLD_HOLE, 0x2000, 0, 2}, 0, IVC_E_INVAL},
 		{"seat slot alignment, slot", IVC_HC_SUBSCRIBE, {2, KEY_PEER, WORLD_HOLE, 0x2000, 4}, 0, IVC_E_INVAL},
-		{"equal seat slot, slot", IVC_HC_SUBSCRIBE, {2, KEY_PEER, 0x1000, WORLD_HOLE, WORLD_HOLE}, 0,
+		{"equal seat slot, slot",
+		 IVC_HC_SUBSCRIBE,
+		 {2, KEY_PEER, 0x1000, WORLD_HOLE, WORLD_HOLE},
+		 0,
 		 IVC_E_INVAL},
 		{"slot, no such name", IVC_HC_SUBSCRIBE, {2, KEY_OPEN, 0x1000, WORLD_HOLE}, 0, IVC_E_FAULT},
-		{"seat slot, no such name", IVC_HC_SUBSCRIBE, {2, KEY_OPEN, 0x1000, 0x2000, WORLD_HOLE}, 0, IVC_E_FAULT},
+		{"seat slot, no such name",
+		 IVC_HC_SUBSCRIBE,
+		 {2, KEY_OPEN, 0x1000, 0x2000, WORLD_HOLE},
+		 0,
+		 IVC_E_FAULT},
 		{"slot, joined already", IVC_HC_SUBSCRIBE, {3, KEY_JOINED, 0x1000, WORLD_READ_ONLY}, 0, IVC_E_FAULT},
 		{"registers, name", IVC_HC_UNPUBLISH, {KEY_OPEN, 2}, 0, IVC_E_INVAL},
 		{"registers, name", IVC_HC_UNSUBSCRIBE, {2, KEY_OPEN, 1}, 0, IVC_E_INVAL},
@@ -508,104 +526,6 @@ static void test_dispatch_two_resources_short_first_check_wins(void **state)
 	assert_clean(world_close(&small));
 }
 
-static void test_dispatch_slot_of_every_kind_is_judged(void **state)
-{
-	struct world_window at;
-	const struct {
-		uint64_t slot;
-		int64_t want;
-	} rows[] = {
-		{0, 0}, /* address 0 is RAM */
-		{8, 0},
-		{WORLD_RAM_BYTES - 8, 0},
-		{WORLD_RAM_SMALL + 4088, 0},
-		{WORLD_RAM_TOP + 4088, 0}, /* ends at 2^64 and does not pass it */
-		{WORLD_RAM_BYTES, IVC_E_FAULT},
-		{WORLD_HOLE, IVC_E_FAULT},
-		{WORLD_READ_ONLY, IVC_E_FAULT},
-		{world_window(0), IVC_E_FAULT}, /* own window: mapped or not */
-		{world_window(0) + 8192, IVC_E_FAULT},
-		{world_window(0) + WORLD_WINDOW_BYTES - 8, IVC_E_FAULT},
-		{world_window(1), IVC_E_FAULT}, /* where a peer sees a channel: nothing here */
-		{1, IVC_E_INVAL},
-		{4, IVC_E_INVAL},
-		{7, IVC_E_INVAL},
-		{UINT64_MAX, IVC_E_INVAL},
-		{UINT64_MAX - 3, IVC_E_INVAL},
-	};
-
-	(void)state;
-	assert_int_equal(call_publish(&w.vm[0], KEY_OPEN, 16 * WORLD_GRANULE, 0, &at), 0);
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		const uint64_t slot = rows[i].slot;
-
-		(void)ivc_fake_store(w.vm[0].host, 0x2000, 8, 4096);
-		(void)ivc_fake_store(w.vm[0].host, slot & ~UINT64_C(7), 8, 4096);
-		assert_int_equal(call(&w.vm[0], IVC_HC_PUBLISH, 1000 + i, slot, 0x2000, 0), rows[i].want);
-		(void)ivc_fake_store(w.vm[0].host, slot & ~UINT64_C(7), 8, 4096);
-		assert_int_equal(call(&w.vm[0], IVC_HC_PUBLISH, 2000 + i, 0x1000, slot, 0), rows[i].want);
-		assert_int_equal(call_on(&w.vm[0], 0, IVC_HC_SUBSCRIBE, 2, KEY_PEER, slot, 0x1000, 0, 0), rows[i].want);
-		if (rows[i].want == 0) {
-			assert_int_equal(call_unsubscribe(&w.vm[0], &w.vm[1], KEY_PEER), 0);
-		}
-		assert_int_equal(call_on(&w.vm[0], 0, IVC_HC_SUBSCRIBE, 2, KEY_PEER, 0x1000, slot, 0, 0), rows[i].want);
-		if (rows[i].want == 0) {
-			assert_int_equal(call_unsubscribe(&w.vm[0], &w.vm[1], KEY_PEER), 0);
-		}
-		/* as seat slot 0 means none, and is the one address that is not written */
-		(void)ivc_fake_store(w.vm[0].host, 0, 8, WORLD_UNTOUCHED);
-		assert_int_equal(call_on(&w.vm[0], 0, IVC_HC_SUBSCRIBE, 2, KEY_PEER, 0x1000, 0x2000, slot, 0),
-				 rows[i].want);
-		if (rows[i].want == 0) {
-			assert_int_equal(call_unsubscribe(&w.vm[0], &w.vm[1], KEY_PEER), 0);
-		}
-		if (slot == 0) {
-			assert_int_equal(load64(&w.vm[0], 0), WORLD_UNTOUCHED);
-		}
-		assert_int_equal(call(&w.vm[0], IVC_HC_UNPUBLISH, 1000 + i, 0, 0, 0), rows[i].want ? IVC_E_NOENT : 0);
-		assert_int_equal(call(&w.vm[0], IVC_HC_UNPUBLISH, 2000 + i, 0, 0, 0), rows[i].want ? IVC_E_NOENT : 0);
-	}
-	assert_clean(world_check(&w));
-}
-
-static void test_dispatch_vm_info_slot_that_wraps_or_ends_early_faults(void **state)
-{
-	(void)state;
-	assert_int_equal(call(&w.vm[0], IVC_HC_VM_INFO, WORLD_RAM_TOP + 4096 - 64, 0, 0, 0), 0);
-	assert_int_equal(call(&w.vm[0], IVC_HC_VM_INFO, WORLD_RAM_TOP + 4096 - 56, 0, 0, 0), IVC_E_FAULT);
-	assert_int_equal(call(&w.vm[0], IVC_HC_VM_INFO, WORLD_RAM_TOP + 4096 - 8, 0, 0, 0), IVC_E_FAULT);
-	assert_int_equal(call(&w.vm[0], IVC_HC_VM_INFO, WORLD_RAM_BYTES - 56, 0, 0, 0), IVC_E_FAULT);
-	assert_int_equal(call(&w.vm[0], IVC_HC_VM_INFO, world_window(0) - 8, 0, 0, 0), IVC_E_FAULT);
-	assert_int_equal(call(&w.vm[0], IVC_HC_VM_INFO, 0, 0, 0, 0), 0);
-}
-
-static void test_dispatch_vm_info_tells_what_attach_was_given(void **state)
-{
-	struct world other;
-
-	(void)state;
-	world_defaults(&other);
-	other.config.granule_log2 = 14;
-	other.vm_config.vector = 33;
-	other.vm_config.doorbell = 0xd000;
-	other.vm_config.clock_hz = 1000000000;
-	other.vm_config.clock_offset = -5;
-	assert_int_equal(world_open(&other), 0);
-	assert_int_equal(call(&other.vm[2], IVC_HC_VM_INFO, 0x40, 0, 0, 0), 0);
-	assert_int_equal(load32(&other.vm[2], 0x40), 64);
-	assert_int_equal(load32(&other.vm[2], 0x44), IVC_VM_INFO_VERSION);
-	assert_int_equal(load64(&other.vm[2], 0x48), 3);
-	assert_int_equal(load64(&other.vm[2], 0x50), world_window(2));
-	assert_int_equal(load64(&other.vm[2], 0x58), WORLD_WINDOW_BYTES);
-	assert_int_equal(load64(&other.vm[2], 0x60), 0xd000);
-	assert_int_equal(load32(&other.vm[2], 0x68), 33);
-	assert_int_equal(load32(&other.vm[2], 0x6c), 14);
-	assert_int_equal(load64(&other.vm[2], 0x70), 1000000000);
-	assert_int_equal((int64_t)load64(&other.vm[2], 0x78), -5);
-	assert_int_equal(load64(&other.vm[2], 0x80), 0);
-	assert_clean(world_close(&other));
-}
-
 static void test_dispatch_features_word_is_exact(void **state)
 {
 	const int64_t word = call(&w.vm[0], IVC_HC_FEATURES, 0, 0, 0, 0);
@@ -616,50 +536,6 @@ static void test_dispatch_features_word_is_exact(void **state)
 	(void)state;
 	assert_int_equal(word, known); /* no doorbell page was given to attach */
 	assert_int_equal(call(&w.vm[3], IVC_HC_VM_ID, 0, 0, 0, 0), 4);
-}
-
-/* axvisor.md 1.4, without its cut. */
-static void test_dispatch_size_is_rounded_up_and_never_cut(void **state)
-{
-	static const struct {
-		uint64_t wanted;
-		int64_t result;
-		uint64_t granted;
-	} rows[] = {
-		{0, IVC_E_INVAL, 0},
-		{1, 0, 4096},
-		{4095, 0, 4096},
-		{4096, 0, 4096},
-		{4097, 0, 8192},
-		{8192, 0, 8192},
-		{0x100000, 0, 0x100000},
-		{0x200000 - 1, 0, 0x200000},
-		{0x200001, 0, 0x201000},
-		{LIMIT - 1, 0, LIMIT},
-		{LIMIT, 0, LIMIT},
-		{LIMIT + 1, IVC_E_INVAL, 0},
-		{UINT64_C(1) << 32, IVC_E_INVAL, 0},
-		{UINT64_C(0x100000001), IVC_E_INVAL, 0},
-		{INT64_MAX, IVC_E_INVAL, 0},
-		{UINT64_MAX - 4095, IVC_E_INVAL, 0},
-		{UINT64_MAX - 4094, IVC_E_INVAL, 0},
-		{UINT64_MAX, IVC_E_INVAL, 0},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct world_window at;
-
-		assert_int_equal(call_publish(&w.vm[0], KEY_OPEN, rows[i].wanted, 0, &at), rows[i].result);
-		if (rows[i].result == 0) {
-			assert_int_equal(at.bytes, rows[i].granted);
-			assert_true(ivc_fake_filled(w.vm[0].host, at.base + 16, at.bytes - 16, 0));
-			assert_int_equal(call_unpublish(&w.vm[0], KEY_OPEN, 0), 0);
-		} else {
-			assert_int_equal(at.bytes, rows[i].wanted);
-			assert_int_equal(at.base, WORLD_UNTOUCHED);
-		}
-	}
 }
 
 static void test_dispatch_layout_word_every_bit_is_judged(void **state)
@@ -686,40 +562,6 @@ static void test_dispatch_layout_word_every_bit_is_judged(void **state)
 	}
 }
 
-static void test_dispatch_slot_get_refused_leaves_nothing_behind(void **state)
-{
-	(void)state;
-	for (uint64_t nth = 1; nth <= 3; nth++) {
-		struct snapshot before;
-		struct snapshot after;
-
-		(void)ivc_fake_store(w.vm[0].host, 0x2000, 8, 4096);
-		snapshot_take(&w, &before);
-		ivc_fake_fail(w.fake, IVC_FAKE_SLOT_GET, nth, 1, IVC_E_FAULT);
-		if (nth < 3) {
-			assert_int_equal(call(&w.vm[0], IVC_HC_PUBLISH, KEY_OPEN, 0x1000, 0x2000, 0), IVC_E_FAULT);
-		}
-		ivc_fake_fail(w.fake, IVC_FAKE_SLOT_GET, nth, 1, IVC_E_FAULT);
-		assert_int_equal(call_on(&w.vm[0], 0, IVC_HC_SUBSCRIBE, 2, KEY_PEER, 0x1000, 0x2000, 0x3000, 0),
-				 IVC_E_FAULT);
-		ivc_fake_fail(w.fake, IVC_FAKE_SLOT_GET, 0, 0, 0);
-		snapshot_take(&w, &after);
-		assert_clean(snapshot_differs(&before, &after));
-		assert_clean(world_check(&w));
-	}
-}
-
-static void test_dispatch_seat_slot_of_flat_channel_gets_zero(void **state)
-{
-	struct world_window at;
-
-	(void)state;
-	assert_int_equal(call_publish(&w.vm[1], KEY_OPEN, 100, 0, NULL), 0);
-	assert_int_equal(call_subscribe(&w.vm[0], &w.vm[1], KEY_OPEN, 0, &at), 0);
-	assert_int_equal(at.seat, 0);
-	assert_int_equal(at.bytes, 4096);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -733,15 +575,8 @@ int main(void)
 		cmocka_unit_test(test_dispatch_high_numbers_only_small_ones_are_foreign),
 		cmocka_unit_test_setup_teardown(test_dispatch_two_defects_first_check_wins, setup, teardown),
 		cmocka_unit_test(test_dispatch_two_resources_short_first_check_wins),
-		cmocka_unit_test_setup_teardown(test_dispatch_slot_of_every_kind_is_judged, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_dispatch_vm_info_slot_that_wraps_or_ends_early_faults, setup,
-						teardown),
-		cmocka_unit_test(test_dispatch_vm_info_tells_what_attach_was_given),
 		cmocka_unit_test_setup_teardown(test_dispatch_features_word_is_exact, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_dispatch_size_is_rounded_up_and_never_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dispatch_layout_word_every_bit_is_judged, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_dispatch_slot_get_refused_leaves_nothing_behind, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_dispatch_seat_slot_of_flat_channel_gets_zero, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("dispatch", tests, NULL, NULL);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every op of every multi-step path fails in turn, once and for good. A call that could not do its work has done nothing;
- * a call that takes something away has taken it away; memory that a window may still show is never used again, and the VM
- * whose window it is is given up.
+ * Every op of every multi-step path fails in turn, once and for good. A call that could not do its work has done
+ * nothing; a call that takes something away has taken it away; memory that a window may still show is never used
+ * again, and the VM whose window it is is given up.
  */
 #include "run.h"
 #include "world.h"
@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define KEY   UINT64_C(0x6b)
+#define KEY UINT64_C(0x6b)
 
 static struct world w;
 
@@ -230,7 +230,9 @@ static void damage_add(struct damage *d, const struct ivc_fake_entry *e)
 	}
 }
 
-/* A map that fails with EIO in a VM other than the caller's is damage too: its host is broken. A lack of room is not. */
+/*
+ * A map that fails with EIO in a VM other than the caller's is damage too: its host is broken. A lack of room is not.
+ */
 static struct damage damage_of(uint64_t from, uint32_t caller)
 {
 	struct damage d = {0};
@@ -265,8 +267,7 @@ static void end(const struct scenario *s, uint64_t nth, uint64_t times, const st
 		const bool dead = !w.vm[i].vm;
 		const int64_t id = dead ? IVC_E_SHUTDOWN : call(&w.vm[i], IVC_HC_VM_ID, 0, 0, 0, 0);
 
-		if (ivc_fake_failed(w.vm[i].host) != (d->hit[i + 1] && !dead ? 1u : 0u) &&
-		    !(dead && d->hit[i + 1])) {
+		if (ivc_fake_failed(w.vm[i].host) != (d->hit[i + 1] && !dead ? 1u : 0u) && !(dead && d->hit[i + 1])) {
 			complain(s, nth, times, "given up, or not, against the rule");
 		}
 		if (!dead && id != (d->hit[i + 1] ? IVC_E_SHUTDOWN : (int64_t)w.vm[i].id)) {
@@ -450,8 +451,12 @@ static void test_fault_map_codes_are_reduced_to_what_the_abi_knows(void **state)
 		int code;
 		int64_t told;
 	} rows[] = {
-		{IVC_E_NOMEM, IVC_E_NOMEM},   {IVC_E_NOSPC, IVC_E_NOSPC}, {IVC_E_OPNOTSUPP, IVC_E_OPNOTSUPP},
-		{IVC_E_IO, IVC_E_IO},         {IVC_E_PERM, IVC_E_IO},     {-4711, IVC_E_IO},
+		{IVC_E_NOMEM, IVC_E_NOMEM},
+		{IVC_E_NOSPC, IVC_E_NOSPC},
+		{IVC_E_OPNOTSUPP, IVC_E_OPNOTSUPP},
+		{IVC_E_IO, IVC_E_IO},
+		{IVC_E_PERM, IVC_E_IO},
+		{-4711, IVC_E_IO},
 		{IVC_E_SHUTDOWN, IVC_E_SHUTDOWN},
 	};
 

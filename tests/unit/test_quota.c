@@ -162,6 +162,22 @@ static void test_quota_window_full_is_nospc_and_comes_back(void **state)
 	assert_int_equal(close_clean(state), 0);
 }
 
+static void test_quota_window_full_for_a_member_is_nospc_and_costs_nothing(void **state)
+{
+	(void)state;
+	world_defaults(&w);
+	assert_int_equal(world_open(&w), 0);
+	assert_int_equal(world_detach(&w, 1), 0);
+	w.vm_config.window_bytes = 3 * 4096;
+	assert_int_equal(world_attach(&w, 1, 2), 0);
+	assert_int_equal(call_publish(&w.vm[0], 1, 4096, WORLD_SEATS(2), NULL), 0);
+	assert_int_equal(call_publish(&w.vm[0], 2, 4096, WORLD_SEATS(1), NULL), 0);
+	assert_int_equal(call_subscribe(&w.vm[1], &w.vm[0], 1, 0, NULL), IVC_E_NOSPC);
+	assert_int_equal(vm_stats(&w.vm[1]).bytes_now, 0);
+	assert_int_equal(call_subscribe(&w.vm[1], &w.vm[0], 2, 0, NULL), 0);
+	assert_int_equal(close_clean(state), 0);
+}
+
 static void test_quota_revoked_range_is_held_until_unsubscribe(void **state)
 {
 	(void)state;
@@ -253,6 +269,7 @@ int main(void)
 		cmocka_unit_test(test_quota_bytes_exactly_reached_is_allowed_one_more_is_dquot),
 		cmocka_unit_test(test_quota_revoke_gives_the_members_their_charge_back),
 		cmocka_unit_test(test_quota_window_full_is_nospc_and_comes_back),
+		cmocka_unit_test(test_quota_window_full_for_a_member_is_nospc_and_costs_nothing),
 		cmocka_unit_test(test_quota_revoked_range_is_held_until_unsubscribe),
 		cmocka_unit_test(test_quota_registry_channels_at_the_limit_is_nomem),
 		cmocka_unit_test(test_quota_registry_memberships_at_the_limit_is_nomem),

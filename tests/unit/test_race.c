@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two calls at once, made deterministic: one thread is held inside an op of the host while others go on, so that each of
- * the interleavings that matter is run every time. Each test names the outcomes that are allowed.
+ * Two calls at once, made deterministic: one thread is held inside an op of the host while others go on, so that each
+ * of the interleavings that matter is run every time. Each test names the outcomes that are allowed.
  */
 #include "run.h"
 #include "world.h"
@@ -11,8 +11,8 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define KEY    UINT64_C(0x6b)
-#define MS     10000u /* generous: a wait that lasts so long is a failure */
+#define KEY     UINT64_C(0x6b)
+#define MS      10000u /* generous: a wait that lasts so long is a failure */
 #define HELPERS 3u
 
 static struct world w;
@@ -106,6 +106,7 @@ static int setup(void **state)
 {
 	(void)state;
 	world_defaults(&w);
+	w.vm_config.vector = 33;
 	assert_int_equal(world_open(&w), 0);
 	return 0;
 }
@@ -603,6 +604,153 @@ static void test_race_quota_of_a_rolled_back_publish_is_free_at_once(void **stat
 	assert_int_equal(join(1), 0);
 }
 
+/*
+ * A reader (NOTIFY, held inside op bell) may still look at records that die meanwhile: the call that fills the list of
+ * the dead waits for it.
+ */
+static int64_t publish_and_unpublish_many(void)
+{
+	for (uint64_t key = 0; key < 400; key++) {
+		if (call_publish(third, key, 4096, 0, NULL) != 0 || call_unpublish(third, key, 0) != 0) {
+			return (int64_t)key + 1;
+		}
+	}
+	return 0;
+}
+
+static void test_race_record_is_not_used_again_while_a_reader_may_hold_it(void **state)
+{
+	bool done;
+
+	(void)state;
+	assert_int_equal(publish_0(), 0);
+	assert_int_equal(subscribe_0(), 0);
+	start_held(0, notify_sub, IVC_FAKE_BELL, sub);
+	start(1, publish_and_unpublish_many);
+	done = run_until(&helpers[1].done, 1, 300);
+	let_go();
+	assert_int_equal(join(0), 0);
+	assert_int_equal(join(1), 0);
+	assert_false(done);
+}
+
+/* After a detach no op names the VM: one that is on its way is waited for. */
+static void test_race_detach_waits_for_a_bell_that_is_on_its_way(void **state)
+{
+	bool done;
+
+	(void)state;
+	assert_int_equal(publish_0(), 0);
+	assert_int_equal(subscribe_0(), 0);
+	start_held(0, notify_sub, IVC_FAKE_BELL, sub);
+	start(1, detach_sub);
+	until_dying(sub);
+	done = run_until(&helpers[1].done, 1, 300);
+	let_go();
+	assert_int_equal(join(0), 0);
+	assert_int_equal(join(1), 0);
+	assert_false(done);
+}
+
+/* Between the look for a seat and taking it: the channel ends, or somebody else sits down. */
+static void test_race_unpublish_before_the_seat_is_taken_is_noent(void **state)
+{
+	(void)state;
+	assert_int_equal(publish_0(), 0);
+	start_held(0, subscribe_0, IVC_FAKE_MEM_NEW, NULL);
+	assert_int_equal(unpublish_0(), 0);
+	let_go();
+	assert_int_equal(join(0), IVC_E_NOENT);
+	assert_int_equal(ivc_fake_mems(w.fake), 0);
+	assert_int_equal(vm_stats(sub).bytes_now, 0);
+	assert_int_equal(vm_stats(sub).window_now, 0);
+}
+
+static void test_race_last_seat_taken_by_another_is_busy(void **state)
+{
+	(void)state;
+	assert_int_equal(call_publish(pub, KEY, 4096, WORLD_SECTIONED, NULL), 0);
+	start_held(0, subscribe_0, IVC_FAKE_MEM_NEW, NULL);
+	assert_int_equal(subscribe_third(), 0);
+	let_go();
+	assert_int_equal(join(0), IVC_E_BUSY);
+	assert_int_equal(ivc_fake_mems(w.fake), 3);
+	assert_int_equal(vm_stats(sub).bytes_now, 0);
+}
+
+/* DISABLE against calls that are on their way. */
+static void third_is_privileged(void)
+{
+	assert_int_equal(world_detach(&w, 2), 0);
+	w.vm_config.flags = IVC_VM_PRIVILEGED;
+	assert_int_equal(world_attach(&w, 2, 3), 0);
+	w.vm_config.flags = 0;
+}
+
+static int64_t disable(void)
+{
+	int64_t result = IVC_E_AGAIN;
+
+	while (result == IVC_E_AGAIN) {
+		result = call(third, IVC_HC_HYPERVISOR_DISABLE, 0, 0, 0, 0);
+		(void)sched_yield();
+	}
+	return result;
+}
+
+static void test_race_disable_waits_for_a_publish_on_its_way(void **state)
+{
+	(void)state;
+	third_is_privileged();
+	start_held(0, publish_0, IVC_FAKE_MAP, pub);
+	assert_int_equal(call(third, IVC_HC_HYPERVISOR_PREPARE_DISABLE, 0, 0, 0, 0), 0);
+	assert_int_equal(call(third, IVC_HC_HYPERVISOR_DISABLE, 0, 0, 0, 0), IVC_E_AGAIN);
+	assert_int_equal(ivc_hv_phase(w.hv), IVC_HV_PREPARED);
+	let_go();
+	assert_int_equal(join(0), 0);
+	assert_int_equal(disable(), 0);
+	assert_int_equal(hv_stats(&w).channels_now, 0);
+	assert_int_equal(ivc_fake_mems(w.fake), 0);
+}
+
+static void test_race_disable_while_a_member_leaves(void **state)
+{
+	(void)state;
+	third_is_privileged();
+	assert_int_equal(publish_0(), 0);
+	assert_int_equal(subscribe_0(), 0);
+	assert_int_equal(call(third, IVC_HC_HYPERVISOR_PREPARE_DISABLE, 0, 0, 0, 0), 0);
+	start_held(0, unsubscribe_0, IVC_FAKE_UNMAP, sub);
+	start(1, disable);
+	settle();
+	let_go();
+	assert_int_equal(join(0), 0);
+	assert_int_equal(join(1), 0);
+	assert_int_equal(ivc_hv_phase(w.hv), IVC_HV_OFF);
+	assert_int_equal(ivc_fake_mems(w.fake), 0);
+}
+
+static void test_race_disable_while_a_vm_is_torn_down(void **state)
+{
+	(void)state;
+	third_is_privileged();
+	assert_int_equal(publish_0(), 0);
+	assert_int_equal(subscribe_0(), 0);
+	assert_int_equal(call_publish(pub, KEY + 1, 4096, WORLD_SEATS(2), NULL), 0);
+	assert_int_equal(call_subscribe(sub, pub, KEY + 1, 0, NULL), 0);
+	assert_int_equal(call(third, IVC_HC_HYPERVISOR_PREPARE_DISABLE, 0, 0, 0, 0), 0);
+	start_held(0, detach_pub, IVC_FAKE_UNMAP, pub);
+	start(1, disable);
+	settle();
+	let_go();
+	assert_int_equal(join(0), 0);
+	assert_int_equal(join(1), 0);
+	assert_int_equal(ivc_hv_phase(w.hv), IVC_HV_OFF);
+	/* the membership stays, its memory does not, whichever of the two saw the other's end */
+	assert_int_equal(ivc_fake_mems(w.fake), 0);
+	assert_int_equal(world_detach(&w, 1), 0);
+}
+
 /* Deadlock hunters: two VMs take things from each other at the same time. */
 static int64_t cross_a(void)
 {
@@ -661,6 +809,13 @@ int main(void)
 		T(test_race_park_end_returns_after_the_unpark_that_won),
 		T(test_race_quota_for_one_of_two_publishes),
 		T(test_race_quota_of_a_rolled_back_publish_is_free_at_once),
+		T(test_race_record_is_not_used_again_while_a_reader_may_hold_it),
+		T(test_race_detach_waits_for_a_bell_that_is_on_its_way),
+		T(test_race_unpublish_before_the_seat_is_taken_is_noent),
+		T(test_race_last_seat_taken_by_another_is_busy),
+		T(test_race_disable_waits_for_a_publish_on_its_way),
+		T(test_race_disable_while_a_member_leaves),
+		T(test_race_disable_while_a_vm_is_torn_down),
 		T(test_race_two_vms_revoke_each_other),
 	};
 

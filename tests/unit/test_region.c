@@ -136,12 +136,8 @@ static void test_region_huge_sections_are_aligned(void **state)
 		uint64_t bytes;
 		uint64_t seat_log;
 	} rows[] = {
-		{IVC_HUGE_BYTES, 0},
-		{IVC_HUGE_BYTES - 4096, 0},
-		{IVC_HUGE_BYTES + 4096, 0},
-		{4096, 9},
-		{4096, 8},
-		{IVC_HUGE_BYTES + 1, 10},
+		{IVC_HUGE_BYTES, 0}, {IVC_HUGE_BYTES - 4096, 0}, {IVC_HUGE_BYTES + 4096, 0}, {4096, 9},
+		{4096, 8},           {IVC_HUGE_BYTES + 1, 10},
 	};
 	struct world w;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The registry as a whole: what create accepts, the arena, several registries in one process, the walk over channels, and
- * that nothing is allocated after create.
+ * The registry as a whole: what create accepts, the arena, several registries in one process, the walk over channels,
+ * and that nothing is allocated after create.
  */
 #include "run.h"
 #include "world.h"
@@ -192,7 +192,8 @@ static void test_registry_works_without_the_optional_ops(void **state)
 static void test_registry_arena_of_the_told_size_is_enough_and_less_is_not(void **state)
 {
 	struct ivc_fake *fake = ivc_fake_create(12, 0);
-	struct ivc_hv_config cfg = {.size = sizeof(cfg), .vms = 3, .channels = 5, .memberships = 7, .ops = ivc_fake_ops()};
+	struct ivc_hv_config cfg = {
+		.size = sizeof(cfg), .vms = 3, .channels = 5, .memberships = 7, .ops = ivc_fake_ops()};
 	const uint64_t bytes = ivc_hv_bytes(&cfg);
 	unsigned char *arena = aligned_alloc(64, (bytes + 127) / 64 * 64);
 

@@ -150,10 +150,17 @@ struct ivc_fake_vcpu *ivc_fake_vcpu(struct ivc_fake_vm *vm, uint32_t index)
 
 bool ivc_fake_unpark_wait(struct ivc_fake_vcpu *vcpu, uint32_t seen, uint32_t ms)
 {
+	enum {
+		SPINS = 2000
+	};
 	const struct timespec nap = {.tv_nsec = 100000};
 
 	for (uint32_t spent = 0; ivc_load_acquire_u32(&vcpu->unparks) == seen; spent++) {
-		if (spent / 10 >= ms) {
+		if (spent < SPINS) {
+			ivc_cpu_relax();
+			continue;
+		}
+		if ((spent - SPINS) / 10 >= ms) {
 			return false;
 		}
 		(void)nanosleep(&nap, NULL);

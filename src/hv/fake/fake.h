@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A host in one process for tests, fuzzers and micro-benchmarks: guest RAM is an array, a window is a table of views, and
- * every op is checked against its contract, recorded, and failed on request. It knows nothing of channels and never
- * calls the registry; what a caller may do with the registry is not decided here.
+ * A host in one process for tests, fuzzers and micro-benchmarks: guest RAM is an array, a window is a table of views,
+ * and every op is checked against its contract, recorded, and failed on request. It knows nothing of channels and
+ * never calls the registry; what a caller may do with the registry is not decided here.
  *
  * Concurrency: the ops are thread-safe as platform.h asks. Of the rest, the functions that set something up (create,
  * vm_new, fail, hook, later) run while no op does; everything else may run at any time.
@@ -100,7 +100,9 @@ void ivc_fake_vm_retire(struct ivc_fake_vm *vm);
 
 struct ivc_fake_vcpu *ivc_fake_vcpu(struct ivc_fake_vm *vm, uint32_t index);
 
-/** ivc_fake_unpark_wait - until @vcpu was unparked more than @seen times. Return: false: not within @ms milliseconds. */
+/**
+ * ivc_fake_unpark_wait - until @vcpu was unparked more than @seen times. Return: false: not within @ms milliseconds.
+ */
 bool ivc_fake_unpark_wait(struct ivc_fake_vcpu *vcpu, uint32_t seen, uint32_t ms);
 
 /* Guest accesses with the VM's rights, to RAM and through the window; @bytes is 1, 2, 4 or 8 and @at aligned to it. */
@@ -140,8 +142,8 @@ uint32_t ivc_fake_violations(const struct ivc_fake *fake, const char **text);
 /* How the host behaves. */
 
 /**
- * ivc_fake_fail - the @nth op of kind @op from now on (1 is the next one) fails with @code, and @times - 1 more after it.
- * A failed unmap or close leaves its view in place. slot_get answers NULL whatever @code is. @times 0 ends it.
+ * ivc_fake_fail - the @nth op of kind @op from now on (1 is the next one) fails with @code, and @times - 1 more after
+ * it. A failed unmap or close leaves its view in place. slot_get answers NULL whatever @code is. @times 0 ends it.
  */
 void ivc_fake_fail(struct ivc_fake *fake, enum ivc_fake_op op, uint64_t nth, uint64_t times, int code);
 /** ivc_fake_fail_vm - the same for ops that name @vm only; NULL: any. */

@@ -173,7 +173,9 @@ static int op_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct
 		fake->mems++;
 		fake->mem_bytes += bytes;
 		pthread_mutex_unlock(&fake->lock);
-		*out = (struct ivc_mem){.addr = mem->addr, .bytes = bytes, .kind = kind,
+		*out = (struct ivc_mem){.addr = mem->addr,
+					.bytes = bytes,
+					.kind = kind,
 					.host = {(uint64_t)(uintptr_t)mem, mem->serial}};
 		entry.mem = mem->serial;
 	} else {
@@ -367,10 +369,17 @@ static int op_map(void *host_vm, const struct ivc_view *view)
 {
 	struct ivc_fake_vm *vm = host_vm;
 	struct ivc_fake *fake = vm->fake;
-	struct ivc_fake_entry entry = {.op = IVC_FAKE_MAP, .vm = vm->id, .at = view->at.v, .bytes = view->bytes,
-				       .mem = view->mem->host[1], .access = view->access};
-	const struct fake_view shown = {.at = view->at.v, .bytes = view->bytes, .mem = mem_of(view->mem),
-					.access = view->access, .kind = view->mem->kind};
+	struct ivc_fake_entry entry = {.op = IVC_FAKE_MAP,
+				       .vm = vm->id,
+				       .at = view->at.v,
+				       .bytes = view->bytes,
+				       .mem = view->mem->host[1],
+				       .access = view->access};
+	const struct fake_view shown = {.at = view->at.v,
+					.bytes = view->bytes,
+					.mem = mem_of(view->mem),
+					.access = view->access,
+					.kind = view->mem->kind};
 	int err = op_begin(fake, IVC_FAKE_MAP, vm);
 	struct fake_view *have;
 
@@ -410,8 +419,12 @@ static int op_close(void *host_vm, const struct ivc_view *view)
 {
 	struct ivc_fake_vm *vm = host_vm;
 	struct ivc_fake *fake = vm->fake;
-	struct ivc_fake_entry entry = {.op = IVC_FAKE_CLOSE, .vm = vm->id, .at = view->at.v, .bytes = view->bytes,
-				       .mem = view->mem ? view->mem->host[1] : 0, .access = view->access};
+	struct ivc_fake_entry entry = {.op = IVC_FAKE_CLOSE,
+				       .vm = vm->id,
+				       .at = view->at.v,
+				       .bytes = view->bytes,
+				       .mem = view->mem ? view->mem->host[1] : 0,
+				       .access = view->access};
 	int err = op_begin(fake, IVC_FAKE_CLOSE, vm);
 	struct fake_view *have;
 
@@ -440,8 +453,12 @@ static int op_unmap(void *host_vm, const struct ivc_view *view)
 {
 	struct ivc_fake_vm *vm = host_vm;
 	struct ivc_fake *fake = vm->fake;
-	struct ivc_fake_entry entry = {.op = IVC_FAKE_UNMAP, .vm = vm->id, .at = view->at.v, .bytes = view->bytes,
-				       .mem = view->mem ? view->mem->host[1] : 0, .access = view->access};
+	struct ivc_fake_entry entry = {.op = IVC_FAKE_UNMAP,
+				       .vm = vm->id,
+				       .at = view->at.v,
+				       .bytes = view->bytes,
+				       .mem = view->mem ? view->mem->host[1] : 0,
+				       .access = view->access};
 	int err = op_begin(fake, IVC_FAKE_UNMAP, vm);
 	struct fake_view *have;
 

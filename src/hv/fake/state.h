@@ -84,7 +84,7 @@ struct ivc_fake {
 	void *hook_arg;
 	int control;
 
-	uint64_t clock;              /* atomic, as the rest up to the lock */
+	uint64_t clock; /* atomic, as the rest up to the lock */
 	uint64_t count[IVC_FAKE_OPS];
 	uint32_t pins;
 	uint32_t violations;
@@ -109,7 +109,6 @@ struct ivc_fake {
 	uint32_t mems;
 	uint64_t mem_bytes;
 };
-
 
 /* The RAM piece that holds all of [at, at + bytes), or NULL. RAM never moves. */
 struct fake_ram *ivc_fake_ram_at_(struct ivc_fake_vm *vm, uint64_t at, uint64_t bytes);

@@ -88,8 +88,12 @@ int ivc_proc_config_limits(const struct ivc_proc_config *cfg, struct ivc_proc_li
 	memset(out, 0, sizeof(*out));
 	out->hv = cfg->hv;
 	out->hv.size = sizeof(out->hv);
-	out->hv.ops = NULL;
+	out->hv.ops = &proc_ops;
 	out->hv.host = NULL;
+	if (ivc_hv_bytes(&out->hv) == 0) {
+		return IVC_E_INVAL;
+	}
+	out->hv.ops = NULL;
 	out->hv.vms = DEFAULT(cfg->hv.vms, 1024);
 	out->hv.channels = DEFAULT(cfg->hv.channels, 4096);
 	out->hv.memberships = DEFAULT(cfg->hv.memberships, 8192);

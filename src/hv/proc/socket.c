@@ -111,7 +111,7 @@ int proc_socket_open(struct ivc_proc *proc, const char *path)
 	int dir, err;
 	size_t n;
 
-	if (path && !strncmp(path, "unix:", 5)) {
+	if (path && strncmp(path, "unix:", 5) == 0) {
 		path += 5;
 	}
 	n = path ? strlen(path) : 0;

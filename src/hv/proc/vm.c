@@ -49,14 +49,16 @@ static void vm_go(struct proc_vm *vm)
 {
 	struct ivc_proc *proc = vm->proc;
 	const enum proc_reason reason = reason_of(vm);
-	const bool stopping = ivc_load_acquire_u32(&proc->stopping);
+	/* A VM that has left in order and shows nothing any more may close its end before our goodbye. */
+	const bool spare = ivc_load_acquire_u32(&proc->stopping) ||
+			   (vm->left && reason == PROC_CLOSED && ivc_load_relaxed_u32(&vm->views) == 0);
 	bool dead;
 
 	if (vm->gone) {
 		return;
 	}
 	dead = proc_vm_dead(vm, reason == PROC_CLOSED ? CLOSE_MS : 0);
-	if (!dead && !stopping && !(proc->flags & IVC_PROC_QUARANTINE) && vm->pid != proc->own_pid) {
+	if (!dead && !spare && !(proc->flags & IVC_PROC_QUARANTINE) && vm->pid != proc->own_pid) {
 		/* It may only have closed its socket, and still hold every mapping. */
 		if (!syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0)) {
 			ivc_fetch_add_u32(&proc->killed, 1);
@@ -67,7 +69,7 @@ static void vm_go(struct proc_vm *vm)
 		ivc_fetch_add_u32(&proc->ended, 1);
 	}
 	shutdown(vm->ctl, SHUT_RDWR);
-	proc_queue_end(vm, dead || stopping ? 0 : IVC_E_IO);
+	proc_queue_end(vm, dead || spare ? 0 : IVC_E_IO);
 }
 
 static void serve_message(struct proc_vm *vm, const struct ivc_wire *m)
@@ -176,8 +178,8 @@ static void vm_free(struct proc_vm *vm)
 	pthread_mutex_destroy(&vm->lock);
 }
 
-/* Off the list of VMs, on the list of threads to join: the id is free. */
-static void vm_retire(struct proc_vm *vm)
+/* Off the list of VMs: the id is free. @join: on the list of threads to join. */
+static void vm_retire(struct proc_vm *vm, bool join)
 {
 	struct ivc_proc *proc = vm->proc;
 	struct proc_vm **at;
@@ -186,8 +188,10 @@ static void vm_retire(struct proc_vm *vm)
 	for (at = &proc->vms; *at != vm; at = &(*at)->next) {
 	}
 	*at = vm->next;
-	vm->next = proc->finished;
-	proc->finished = vm;
+	if (join) {
+		vm->next = proc->finished;
+		proc->finished = vm;
+	}
 	pthread_mutex_unlock(&proc->lock);
 	ivc_fetch_sub_u32(&proc->vms_now, 1);
 }
@@ -273,7 +277,7 @@ static void *vm_main(void *arg)
 	proc_queue_tell(vm);
 	ivc_hv_thread_leave();
 	pthread_setspecific(proc->self, NULL);
-	vm_retire(vm);
+	vm_retire(vm, true);
 	vm_free(vm);
 	proc_wake(proc->wake);
 	proc_thread_end(proc);
@@ -374,10 +378,7 @@ int proc_vm_start(struct ivc_proc *proc, int fd, const struct ivc_wire *hello)
 	}
 
 	err = IVC_E_NOMEM;
-	vm_retire(vm);
-	pthread_mutex_lock(&proc->lock);
-	proc->finished = vm->next;
-	pthread_mutex_unlock(&proc->lock);
+	vm_retire(vm, false);
 	detach(vm);
 no_attach:
 	close(vm->pidfd);
