@@ -12,6 +12,7 @@
 
 #define DEMO_MESSAGE_BYTES 4096u
 #define DEMO_TRIP_BYTES    64u
+#define DEMO_PIECE         256u /* messages that are timed together, 1 MiB */
 #define DEMO_SEATS         4u
 #define DEMO_BLOCK_BYTES   (64u << 20) /* sent, then hashed: hashing takes longer than sending */
 #define DEMO_WAIT_NS       UINT64_C(20000000000)
@@ -28,7 +29,7 @@ enum demo_order {
 	DEMO_REMEMBER,  /* publisher: copy of its own section */
 	DEMO_FORBIDDEN, /* subscriber: write to the publisher's section */
 	DEMO_COMPARE,   /* publisher: bytes of its section that changed since */
-	DEMO_WATCH,     /* publisher: answers at once, and again when seat 0 is dead */
+	DEMO_WATCH,     /* publisher: answers at once, and again when the reader is gone */
 	DEMO_GREET,     /* a message and its echo */
 	DEMO_CLOSE,     /* unpublish or unsubscribe */
 	DEMO_QUIT       /* goodbye to the hypervisor, exit 0 */
@@ -72,6 +73,7 @@ struct demo_answer {
 
 	uint64_t ram_bytes, window, window_bytes; /* CONNECT */
 	struct demo_section part[DEMO_PARTS];     /* LOOK */
+	uint64_t piece_ns;                        /* TRANSFER: median of a piece, 0: too short for one */
 	uint64_t bytes, messages, acks, ns;       /* TRANSFER; ns also of WATCH: the clock when it was told */
 	uint8_t digest[DEMO_DIGEST_BYTES];        /* TRANSFER */
 	struct demo_percentiles channel, limit;   /* TRIPS */
@@ -129,7 +131,7 @@ int demo_receive(struct demo_vm *vm, struct demo_answer *a);
 
 /* demo_trip.c: TRIPS. Return: 0 or IVC_E_*. */
 int demo_trip_ask(struct demo_vm *vm, struct demo_answer *a);
-int demo_trip_echo(struct demo_vm *vm, struct demo_answer *a);
+int demo_trip_echo(struct demo_vm *vm);
 
 /* demo_wall.c */
 /** demo_wall_look - fills a->part. */

@@ -96,8 +96,8 @@ static void transfer_json(struct json *j, const struct demo_report *r)
 	json_number(j, "messages", one->messages);
 	json_number(j, "acknowledged", one->acks);
 	json_number(j, "ns", one->ns);
-	json_real(j, "gib_per_s",
-		  one->ns ? (double)one->bytes / (double)one->ns * 1e9 / (double)(UINT64_C(1) << 30) : 0.0);
+	json_real(j, "gib_per_s", demo_gib_per_s(one->bytes, one->ns));
+	json_real(j, "gib_per_s_median", demo_gib_per_s(DEMO_PIECE * DEMO_MESSAGE_BYTES, one->piece_ns));
 	json_number(j, "hypercalls", one->calls_made + two->calls_made);
 	digest_json(j, "sha256_sent", one->digest);
 	digest_json(j, "sha256_received", two->digest);
@@ -114,6 +114,7 @@ static void isolation_json(struct json *j, const struct demo_report *r)
 	json_number(j, "bytes_changed", r->step[STEP_COMPARE].changed);
 	json_number(j, "bytes_compared", r->step[STEP_COMPARE].bytes);
 	json_number(j, "death_told_ns", r->told_ns);
+	json_number(j, "kills", r->kills);
 	json_number(j, "seat_state", r->step[STEP_WATCH].seat_state);
 	json_signed(j, "new_pid", r->again_pid);
 	json_number(j, "new_seat", r->step[STEP_AGAIN].seat);

@@ -153,6 +153,11 @@ void demo_show_progress(const struct demo_report *r, uint64_t messages, bool who
 	(void)fprintf(stderr, "\r           [%s] %" PRIu64 "/%" PRIu64, bar, messages, all);
 }
 
+double demo_gib_per_s(uint64_t bytes, uint64_t ns)
+{
+	return ns ? (double)bytes / (double)ns * 1e9 / (double)(UINT64_C(1) << 30) : 0.0;
+}
+
 static void digest_short(char text[16], const uint8_t *digest)
 {
 	(void)snprintf(text, 16, "%02x%02x...%02x%02x", digest[0], digest[1], digest[DEMO_DIGEST_BYTES - 2],
@@ -162,14 +167,15 @@ static void digest_short(char text[16], const uint8_t *digest)
 void demo_show_transfer(const struct demo_report *r)
 {
 	const struct demo_answer *one = &r->step[STEP_SEND], *two = &r->step[STEP_RECEIVE];
-	char first[16], second[16];
+	char first[16], second[16], median[32];
 
+	(void)snprintf(median, sizeof(median), ", %.2f in the median MiB",
+		       demo_gib_per_s(DEMO_PIECE * DEMO_MESSAGE_BYTES, one->piece_ns));
 	line(r,
-	     "           %" PRIu64 " messages, %" PRIu64 " acknowledgements, %.4f s, %.2f GiB/s, %" PRIu64
+	     "           %" PRIu64 " messages, %" PRIu64 " acknowledgements, %.4f s, %.2f GiB/s%s, %" PRIu64
 	     " hypercalls",
-	     one->messages, one->acks, (double)one->ns / 1e9,
-	     one->ns ? (double)one->bytes / (double)one->ns * 1e9 / (double)(1u << 30) : 0.0,
-	     one->calls_made + two->calls_made);
+	     one->messages, one->acks, (double)one->ns / 1e9, demo_gib_per_s(one->bytes, one->ns),
+	     one->piece_ns ? median : "", one->calls_made + two->calls_made);
 	digest_short(first, one->digest);
 	digest_short(second, two->digest);
 	line(r, "sha-256    vm %" PRIu32 " %s   vm %" PRIu32 " %s   %s", r->vm1.v, first, r->vm2.v, second,
@@ -210,10 +216,11 @@ void demo_show_killed(const struct demo_report *r)
 	const struct demo_answer *a = &r->step[STEP_AGAIN];
 	char more[64];
 
+	(void)snprintf(more, sizeof(more), " (try %" PRIu32 ": a busy machine)", r->kills);
 	line(r,
 	     "vm %" PRIu32 "       kill -9                                              -> vm %" PRIu32
-	     " told after %.1f ms: seat %" PRIu32 " DEAD, goes on",
-	     r->vm2.v, r->vm1.v, (double)r->told_ns / 1e6, r->step[STEP_WATCH].seat);
+	     " told after %.1f ms: seat %" PRIu32 " DEAD, goes on%s",
+	     r->vm2.v, r->vm1.v, (double)r->told_ns / 1e6, r->step[STEP_WATCH].seat, r->kills > 1 ? more : "");
 	(void)snprintf(more, sizeof(more), ", seat %" PRIu32 ", pid %ld, a message and its echo", a->seat,
 		       (long)r->again_pid);
 	call_line(r, r->vm2, a, more);

@@ -46,7 +46,8 @@ struct demo_report {
 	uint32_t room_vms, room_channels;
 	struct demo_answer *step; /* STEP_COUNT of them */
 	struct ivc_port_levels first, during, last;
-	uint64_t told_ns; /* from kill -9 to the word of VM 1 */
+	uint64_t told_ns; /* from the last kill -9 to the word of VM 1 */
+	uint32_t kills;   /* above 1: the machine was too busy before */
 	int hv_exit;
 	bool socket_gone;
 	bool ok;
@@ -66,6 +67,9 @@ void demo_show_forbidden(const struct demo_report *r);
 void demo_show_killed(const struct demo_report *r);
 void demo_show_closed(const struct demo_report *r);
 void demo_show_left(const struct demo_report *r);
+
+/** demo_gib_per_s - 0 when no time was measured. */
+double demo_gib_per_s(uint64_t bytes, uint64_t ns);
 
 /** demo_show_end - the last line, or the JSON object. Return: false: stdout does not take it. */
 bool demo_show_end(const struct demo_report *r);

@@ -25,23 +25,6 @@ static void turn(const struct demo_vm *vm)
 	}
 }
 
-static void pin(const struct demo_vm *vm, cpu_set_t *before)
-{
-	cpu_set_t one;
-
-	(void)sched_getaffinity(0, sizeof(*before), before);
-	if (vm->cpu >= 0) {
-		CPU_ZERO(&one);
-		CPU_SET((size_t)vm->cpu, &one);
-		(void)sched_setaffinity(0, sizeof(one), &one);
-	}
-}
-
-static void unpin(const cpu_set_t *before)
-{
-	(void)sched_setaffinity(0, sizeof(*before), before);
-}
-
 /* ---------------------------------------------------------------------------------------------- plain shared memory */
 
 /* line_await - until the flag is @n. Return: 0; IVC_E_TIMEDOUT. */
@@ -181,16 +164,13 @@ int demo_trip_ask(struct demo_vm *vm, struct demo_answer *a)
 {
 	uint32_t *channel_ns = calloc((size_t)ROUNDS * ROUND_TRIPS, sizeof(*channel_ns));
 	uint32_t *line_ns = calloc((size_t)ROUNDS * ROUND_TRIPS, sizeof(*line_ns));
-	cpu_set_t before;
 	int err = IVC_E_NOMEM;
 
 	if (channel_ns && line_ns) {
 		/* Not zero pages any more. */
 		memset(channel_ns, 1, sizeof(*channel_ns) * ROUNDS * ROUND_TRIPS);
 		memset(line_ns, 1, sizeof(*line_ns) * ROUNDS * ROUND_TRIPS);
-		pin(vm, &before);
 		err = rounds(vm, channel_ns, line_ns, &a->trips);
-		unpin(&before);
 	}
 	if (!err) {
 		percentiles(&a->channel, channel_ns, a->trips);
@@ -229,7 +209,7 @@ static int64_t channel_echo(struct demo_vm *vm)
 	return n;
 }
 
-static int echo_rounds(struct demo_vm *vm)
+int demo_trip_echo(struct demo_vm *vm)
 {
 	struct demo_shared *s = vm->shared;
 	uint64_t word[8];
@@ -259,16 +239,4 @@ static int echo_rounds(struct demo_vm *vm)
 			line_send(&s->pong, &s->pong_data, word, lines);
 		}
 	}
-}
-
-int demo_trip_echo(struct demo_vm *vm, struct demo_answer *a)
-{
-	cpu_set_t before;
-	int err;
-
-	(void)a;
-	pin(vm, &before);
-	err = echo_rounds(vm);
-	unpin(&before);
-	return err;
 }

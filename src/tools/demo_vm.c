@@ -7,6 +7,7 @@
 
 #include <ivc/atomic.h>
 #include <ivc/text.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,11 +159,19 @@ static int order_watch(struct demo_vm *vm, struct demo_answer *a)
 {
 	const struct timespec nap = {.tv_nsec = 50000};
 	const uint64_t end = demo_now_ns() + DEMO_WAIT_NS;
-	struct ivc_seat_info info;
+	struct ivc_seat_info info = {.state = IVC_SEAT_FREE};
 
+	for (uint32_t i = 0; i < DEMO_SEATS && info.state != IVC_SEAT_ACTIVE; i++) {
+		const int err = ivc_pub_seat(&vm->pub, i, &info);
+
+		if (err) {
+			return err;
+		}
+		a->seat = i;
+	}
 	answer_send(vm, a); /* ready */
 	do {
-		const int err = ivc_pub_seat(&vm->pub, 0, &info);
+		const int err = ivc_pub_seat(&vm->pub, a->seat, &info);
 
 		if (err) {
 			return err;
@@ -198,6 +207,28 @@ static int order_greet(struct demo_vm *vm)
 	return ivc_sub_send(&vm->sub, word, (size_t)n, DEMO_WAIT_NS);
 }
 
+/* order_measure - TRANSFER or TRIPS, on a CPU of its own where there are two: else the other VM may be woken onto this one. */
+static int order_measure(struct demo_vm *vm, struct demo_answer *a)
+{
+	const bool trips = a->order == DEMO_TRIPS;
+	cpu_set_t before, one;
+	int err;
+
+	(void)sched_getaffinity(0, sizeof(before), &before);
+	if (vm->cpu >= 0) {
+		CPU_ZERO(&one);
+		CPU_SET((size_t)vm->cpu, &one);
+		(void)sched_setaffinity(0, sizeof(one), &one);
+	}
+	if (vm->publisher) {
+		err = trips ? demo_trip_ask(vm, a) : demo_send(vm, a);
+	} else {
+		err = trips ? demo_trip_echo(vm) : demo_receive(vm, a);
+	}
+	(void)sched_setaffinity(0, sizeof(before), &before);
+	return err;
+}
+
 static int order_do(struct demo_vm *vm, struct demo_answer *a)
 {
 	switch ((enum demo_order)a->order) {
@@ -210,9 +241,8 @@ static int order_do(struct demo_vm *vm, struct demo_answer *a)
 	case DEMO_LOOK:
 		return demo_wall_look(vm, a);
 	case DEMO_TRANSFER:
-		return vm->publisher ? demo_send(vm, a) : demo_receive(vm, a);
 	case DEMO_TRIPS:
-		return vm->publisher ? demo_trip_ask(vm, a) : demo_trip_echo(vm, a);
+		return order_measure(vm, a);
 	case DEMO_REMEMBER:
 		return order_remember(vm);
 	case DEMO_FORBIDDEN:

@@ -10,28 +10,40 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+/* covers - a line of /proc/self/maps, "from-to rights ...", is of the mapping that holds @at. Return: its rights. */
+static const char *covers(const char *line, uintptr_t at)
+{
+	char *end;
+	const uintptr_t from = strtoul(line, &end, 16);
+	uintptr_t to;
+
+	if (*end != '-') {
+		return NULL;
+	}
+	to = strtoul(end + 1, &end, 16);
+	return *end == ' ' && at >= from && at < to && strlen(end) > 4 ? end + 1 : NULL;
+}
 
 /* rights_of - of the mapping that holds @at; "--" for the zeros of a hole, which no section shows. */
 static void rights_of(const volatile void *at, char rights[4])
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
+	const char *how = NULL;
 	char line[512];
 
-	(void)snprintf(rights, 4, "??");
-	while (maps && fgets(line, sizeof(line), maps)) {
-		unsigned long from, to;
-		char how[5];
-
-		if (sscanf(line, "%lx-%lx %4s", &from, &to, how) == 3 && (uintptr_t)at >= from && (uintptr_t)at < to) {
-			if (how[3] == 's') {
-				(void)snprintf(rights, 4, "%c%c", how[0], how[1]);
-			} else {
-				(void)snprintf(rights, 4, "--");
-			}
-			break;
-		}
+	while (maps && !how && fgets(line, sizeof(line), maps)) {
+		how = covers(line, (uintptr_t)at);
+	}
+	if (!how) {
+		(void)snprintf(rights, 4, "??");
+	} else if (how[3] == 's') {
+		(void)snprintf(rights, 4, "%c%c", how[0], how[1]);
+	} else {
+		(void)snprintf(rights, 4, "--");
 	}
 	if (maps) {
 		(void)fclose(maps);

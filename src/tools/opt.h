@@ -19,11 +19,11 @@ enum opt_kind {
 
 struct opt {
 	const char *name; /* with its two dashes */
-	enum opt_kind kind;
 	void *to;
-	bool required;
 	uint64_t min, max; /* of numbers and sizes */
-	bool given;        /* out */
+	enum opt_kind kind;
+	bool required;
+	bool given; /* out */
 };
 
 /**

@@ -20,7 +20,11 @@ int session_begin(struct ivc_guest *g, const char *where, ivc_vmid_t vm)
 	if (stop_signal()) {
 		return session_stopped();
 	}
-	return err ? session_failed(g, err) : TOOL_OK;
+	if (err) {
+		say("%s", ivc_guest_why(g));
+		return TOOL_ERROR;
+	}
+	return TOOL_OK;
 }
 
 void session_end(struct ivc_guest *g)
@@ -54,6 +58,16 @@ int session_failed(struct ivc_guest *g, int64_t err)
 		say("the hypervisor has gone; start it again, then this command");
 		return TOOL_ENDED;
 	}
-	say("%s", ivc_guest_why(g));
+	switch (err) {
+	case IVC_E_PROTO:
+		say("the channel speaks another format than this tool: it is flat, or of another release");
+		break;
+	case IVC_E_OPNOTSUPP:
+		say("this hypervisor does not offer what the tool needs: sectioned channels with pages of this machine's size");
+		break;
+	default:
+		say("%s", ivc_guest_why(g));
+		break;
+	}
 	return TOOL_ERROR;
 }
