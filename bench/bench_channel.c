@@ -389,8 +389,8 @@ static void stream_run(struct bench_sample *s, void *arg)
 		loops_stream_send(&l, packet_send, l.bytes);
 	}
 	bench_peer_end(x.peer);
-	l.ticks = x.shared->stream.ticks;
 	l.sum = x.shared->stream.sum;
+	memcpy(l.tick, x.shared->stream.tick, sizeof(l.tick));
 	loops_stream_done(&l);
 }
 

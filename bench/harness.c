@@ -224,11 +224,11 @@ static void sample(struct bench *b, struct bench_contest *c, uint32_t variant, s
 	}
 	if (s.trips_ != 0) {
 		c->last_ns[variant] = bench_ns(ticks) / s.trips_ / s.per;
-	} else {
+	} else if (s.value_ns > 0) {
 		c->last_ns[variant] = s.value_ns;
 	}
 	c->per[variant] = s.per;
-	if (after.place != before->place) {
+	if (after.place != before->place || (s.trips_ == 0 && !(s.value_ns > 0))) {
 		b->dropped++;
 	} else if (warm) {
 		/* The first sample of each contestant touches its memory and tells how many operations fit. */

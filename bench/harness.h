@@ -35,7 +35,7 @@ struct bench_sample {
 	uint32_t per;     /* operations between two bench_trip() calls; 1 */
 	uint64_t budget_ns;
 	double last_ns;  /* in: what one operation took in an earlier sample; 0: none yet */
-	double value_ns; /* out, instead of trips: ns per operation */
+	double value_ns; /* out, instead of trips: ns per operation. Neither: the sample is dropped */
 	uint32_t *trip_;
 	uint32_t trips_;
 	uint32_t room_;

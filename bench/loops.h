@@ -14,7 +14,9 @@
 
 #define LOOPS_TABLE       16384u /* bytes of source; it stays in the first level cache */
 #define LOOPS_MESSAGE_MAX 4096u
-#define LOOPS_LAPS        4u /* of the ring, before a stream counts */
+#define LOOPS_LAPS_WARM   4u /* of the ring, before a stream counts */
+#define LOOPS_LAPS_MIN    5u /* that count */
+#define LOOPS_LAPS_MAX    1000u
 #define LOOPS_INLINE      static inline __attribute__((always_inline))
 
 /* Bytes of one message, and what is sent: loops_table + a multiple of the length. */
@@ -95,15 +97,16 @@ struct loops_stream {
 	void *queue;
 	uint32_t bytes;
 	uint32_t variant;
-	uint64_t count; /* messages that are measured */
-	uint64_t warm;  /* messages before them */
-	uint64_t ticks;
+	uint32_t lap;  /* messages that fill the ring once: what is timed as one piece */
+	uint32_t laps; /* that are measured */
+	uint32_t warm; /* laps before them */
 	uint64_t sum;
+	uint32_t tick[LOOPS_LAPS_MAX]; /* of each lap, at the receiver */
 };
 
 LOOPS_INLINE void loops_stream_send(struct loops_stream *l, loops_send_fn *send, uint32_t bytes)
 {
-	const uint64_t count = l->warm + l->count;
+	const uint64_t count = (uint64_t)(l->warm + l->laps) * l->lap;
 	const uint8_t *table = l->data->table;
 	const uint32_t variant = l->variant;
 	void *queue = l->queue;
@@ -138,33 +141,44 @@ LOOPS_INLINE uint64_t loops_take(struct loops_stream *l, loops_recv_fn *recv, ui
 LOOPS_INLINE void loops_stream_recv(struct loops_stream *l, loops_recv_fn *recv, uint32_t bytes)
 {
 	_Alignas(64) uint8_t buffer[LOOPS_MESSAGE_MAX];
-	uint64_t sum;
-	uint64_t start;
+	uint64_t sum = loops_take(l, recv, bytes, (uint64_t)l->warm * l->lap, 0, buffer);
+	uint64_t before = bench_now();
+	uint32_t i;
 
-	sum = loops_take(l, recv, bytes, l->warm, 0, buffer);
-	start = bench_now();
-	sum = loops_take(l, recv, bytes, l->count, sum, buffer);
-	l->ticks = bench_now() - start;
+	for (i = 0; i < l->laps; i++) {
+		uint64_t after;
+
+		sum = loops_take(l, recv, bytes, l->lap, sum, buffer);
+		after = bench_now();
+		l->tick[i] = after - before < UINT32_MAX ? (uint32_t)(after - before) : UINT32_MAX;
+		before = after;
+	}
 	l->sum = sum;
 }
 
 /* Fills in how much is to be sent: @capacity bytes of messages make a lap. */
-static inline void loops_stream_plan(struct loops_stream *l, uint64_t capacity)
+static inline void loops_stream_plan(struct loops_stream *l, uint32_t capacity)
 {
 	l->variant = l->s->variant;
-	l->count = bench_count(l->s, 2000, UINT32_MAX);
-	l->warm = LOOPS_LAPS * capacity / l->bytes;
-	if (l->warm > 4 * l->count) {
-		l->warm = 4 * l->count;
+	l->lap = capacity / l->bytes;
+	l->laps = bench_count(l->s, LOOPS_LAPS_MIN * l->lap, LOOPS_LAPS_MAX * l->lap) / l->lap;
+	if (l->laps < LOOPS_LAPS_MIN) {
+		l->laps = LOOPS_LAPS_MIN;
 	}
+	l->warm = LOOPS_LAPS_WARM;
 }
 
 static inline void loops_stream_done(struct loops_stream *l)
 {
-	if (l->sum != loops_expect(l->data, l->bytes, l->warm + l->count)) {
+	uint32_t i;
+
+	if (l->sum != loops_expect(l->data, l->bytes, (uint64_t)(l->warm + l->laps) * l->lap)) {
 		bench_fail("checksum: the messages that arrived are not those that were sent");
 	}
-	l->s->value_ns = bench_ns(l->ticks) / (double)l->count;
+	l->s->per = l->lap;
+	for (i = 0; i < l->laps; i++) {
+		bench_trip(l->s, l->tick[i]);
+	}
 }
 
 /* ----------------------------------------------------------------------------------------------- there and back */
