@@ -8,7 +8,8 @@
  * reach the hypervisor for results (open, and the ivc_call_* with a `slots` argument) may run at once if each uses
  * another slot set. All calls with timeout 0 may be made from an interrupt handler that does not share its object.
  *
- * Timeouts are in ns: 0 does not wait, IVC_FOREVER waits without end. Others need ivc_env.now_ns, else IVC_E_INVAL.
+ * Timeouts are in ns: 0 does not wait, IVC_FOREVER waits without end. Others need ivc_env.now_ns: without a clock a
+ * call that would have to wait answers IVC_E_INVAL. Calls on an object that is not open answer IVC_E_INVAL too.
  * Functions return 0, a count, or a negative IVC_E_*; outputs are written on success only unless it says otherwise.
  * The structs are visible so that they can be placed anywhere; members that end in _ are private. One that is open
  * stays where it is: it must not be copied or moved.
@@ -52,15 +53,18 @@ struct ivc_env {
 
 	/**
 	 * map - make @bytes at @at reachable as normal, write-back, inner shareable memory. Optional: NULL means that
-	 * every guest-physical address is also the address. Return: NULL when it cannot be done.
+	 * every guest-physical address is also the address. @at and @bytes are whole granules (the x86_64 trap page: 4096
+	 * bytes); the address must be a multiple of 128 at least, else open answers IVC_E_INVAL. Return: NULL when it
+	 * cannot be done.
 	 */
 	void *(*map)(void *os, ivc_gpa_t at, uint64_t bytes, bool write);
 	void (*unmap)(void *os, void *at, uint64_t bytes); /* what map gave; optional */
 
 	/**
-	 * park - sleep until the IVC interrupt, or until @deadline_ns on the now_ns clock (IVC_FOREVER: none). May return
-	 * early; must not miss an interrupt that came between the caller's last look and the sleep. Optional: NULL means
-	 * the WAIT call, which needs no interrupt. Return: 0; IVC_E_INTR ends the wait of the caller.
+	 * park - sleep until the IVC interrupt, or until @deadline_ns on the now_ns clock: a slice of 100 ms at most, since
+	 * no sleep rests on the interrupt alone; so it needs now_ns. May return early; must not miss an interrupt that came
+	 * between the caller's last look and the sleep. Optional: NULL means the WAIT call, which needs neither interrupt
+	 * nor clock. Return: 0; IVC_E_INTR ends the wait of the caller.
 	 */
 	int (*park)(void *os, uint64_t deadline_ns);
 
@@ -109,10 +113,12 @@ struct ivc_guest_facts {
 /**
  * ivc_guest_init - find the way to the hypervisor, ask what it offers, end whatever an earlier life of this VM held.
  * On x86_64 the way is found by CPUID. On the other architectures the instruction is executed, so there must be
- * a hypervisor below.
+ * a hypervisor below. On x86_64 too, a hypervisor without our signature is asked by vmcall or vmmcall, and a stranger
+ * may answer that with an exception: ivc_env.trap avoids it, it can tell what is below and answer IVC_E_NOSYS.
  * @env: copied. At least one slot set, 64-byte aligned, its guest-physical address too.
- * Return: 0; IVC_E_INVAL: @env; IVC_E_NODEV: no hypervisor that knows IVC; IVC_E_PROTO: another major version of the
- *         ABI; IVC_E_OPNOTSUPP: its granule is smaller than the guest's page; else what VM_INFO or RESET answered.
+ * Return: 0; IVC_E_INVAL: @env, also park without now_ns; IVC_E_NODEV: no hypervisor that knows IVC; IVC_E_PROTO: another major version of the
+ *         ABI; IVC_E_OPNOTSUPP: its granule is smaller than the guest's page; IVC_E_AGAIN: the hypervisor is not done with
+ *         the earlier life (after 2 s, or 65536 turns without a clock), call again; else what VM_INFO or RESET answered.
  */
 IVC_MUST_CHECK int ivc_guest_init(struct ivc_guest *g, const struct ivc_env *env);
 
@@ -122,6 +128,8 @@ void ivc_guest_info(const struct ivc_guest *g, struct ivc_guest_facts *out);
 /**
  * ivc_guest_interrupt - for the handler of the IVC interrupt: takes the pending bells, so that new ones interrupt
  * again.
+ * For guests that sleep on the interrupt: by ivc_env.park, or by themselves after ivc_sub_arm(). Where others of this VM
+ * sleep in the WAIT call it takes their bells from them, and they look again after a slice (100 ms).
  * Return: true: some channel of this VM rang. Bounded; what is left raises the interrupt again with the next bell.
  */
 bool ivc_guest_interrupt(struct ivc_guest *g);
@@ -304,7 +312,7 @@ int ivc_pub_commit(struct ivc_pub *p, size_t bytes);
 /**
  * ivc_pub_recv - the next message of any reader, fairly in turn; *@seat tells whose (NULL: not wanted).
  * Return: its bytes; IVC_E_AGAIN (timeout 0) or IVC_E_TIMEDOUT: none; IVC_E_MSGSIZE: @room is too small, the message
- *         stays and comes next, ivc_pub_peek() tells its size; IVC_E_BADMSG: the reader in *@seat broke the format;
+ *         stays, and comes again after the other seats had their turn; IVC_E_BADMSG: the reader in *@seat broke the format;
  *         it is told once and nothing more is taken from that sitting; IVC_E_PIPE: as send; IVC_E_INTR.
  *         *@seat is written on success, on MSGSIZE and on BADMSG.
  */
@@ -314,7 +322,8 @@ IVC_MUST_CHECK int64_t ivc_pub_recv(struct ivc_pub *p, uint32_t *seat, void *buf
  * ivc_pub_peek, ivc_pub_release - the same where the message lies. Its bytes may change at any time, and turn into
  * zeros when the reader goes: copy, then check with ivc_pub_release() that the copy counts.
  * Return: peek as ivc_pub_recv() with timeout 0; release 0, or IVC_E_PIPE: the reader had gone, what was read is not
- *         to be used; IVC_E_INVAL: nothing was peeked.
+ *         to be used, told once; IVC_E_INVAL: nothing was peeked, or it was received since. What another call has looked
+ *         at is never released.
  */
 IVC_MUST_CHECK int64_t ivc_pub_peek(struct ivc_pub *p, uint32_t *seat, const void **at);
 int ivc_pub_release(struct ivc_pub *p);
@@ -372,6 +381,7 @@ struct ivc_sub {
 	uint32_t rang_; /* arm word of the publisher for which a bell was sent */
 	int error_;     /* sticky: IVC_E_PIPE, IVC_E_BADMSG */
 	bool admitted_;
+	bool peeked_; /* by ivc_sub_peek(), not released */
 	bool polls_;
 	bool open_;
 };
@@ -400,7 +410,8 @@ IVC_MUST_CHECK int64_t ivc_sub_recv(struct ivc_sub *s, void *buf, size_t room, u
  * ivc_sub_peek, ivc_sub_release - the same where the message lies. Its bytes may change at any time, and turn into
  * zeros when the channel is revoked: copy, then check with ivc_sub_release() that the copy counts.
  * Return: peek as ivc_sub_recv() with timeout 0; release 0, or IVC_E_PIPE: revoked meanwhile, what was read is not to
- *         be used; IVC_E_INVAL: nothing was peeked.
+ *         be used; IVC_E_INVAL: nothing was peeked, or it was received since. What another call has looked at is never
+ *         released.
  */
 IVC_MUST_CHECK int64_t ivc_sub_peek(struct ivc_sub *s, const void **at);
 int ivc_sub_release(struct ivc_sub *s);
@@ -423,7 +434,8 @@ IVC_MUST_CHECK int ivc_sub_drain(struct ivc_sub *s, uint64_t timeout_ns);
 
 /**
  * ivc_sub_arm - for those who sleep by themselves on the interrupt: ask for a bell at the next message.
- * Return: 0: nothing is there, a bell will come; IVC_E_AGAIN: look again, something is; as ivc_sub_recv() otherwise.
+ * Return: 0: nothing is there, a bell will come; IVC_E_AGAIN: look again, something is; IVC_E_OPNOTSUPP: opened with
+ *         `polls`, nobody rings it; IVC_E_INVAL: not open; as ivc_sub_recv() otherwise.
  */
 IVC_MUST_CHECK int ivc_sub_arm(struct ivc_sub *s);
 

@@ -172,12 +172,13 @@ int ivc_ring_writer_init(struct ivc_ring_writer *w, void *part, uint64_t bytes, 
 /**
  * ivc_ring_admit - @mark's owner reads what is sent from now on. The reader begins with what @start then holds; the
  * caller brings it there. @mark->c0 is zero, or @told where a test says so.
+ * @cursor: one that is admitted already is admitted anew; one that was evicted is dropped first.
  * Owner: @cursor is the ring's until ivc_ring_drop().
  */
 void ivc_ring_admit(struct ivc_ring_writer *w, struct ivc_ring_cursor *cursor, const volatile void *mark, uint64_t told,
 		    struct ivc_ring_start *start);
 
-/** ivc_ring_drop - forget a reader: it holds back no memory any more. No effect on a cursor that is not admitted. */
+/** ivc_ring_drop - forget a reader: it holds back no memory any more. No effect on a zeroed cursor or one that was dropped. */
 void ivc_ring_drop(struct ivc_ring_writer *w, struct ivc_ring_cursor *cursor);
 
 /** ivc_ring_lied - the reader behind @cursor wrote what no correct reader writes; it is not waited for any more. */
@@ -245,6 +246,7 @@ IVC_MUST_CHECK static inline int ivc_ring_send(struct ivc_ring_writer *w, const 
 		return 0;
 	}
 	if (bytes > w->geo_.message_max) {
+		w->held_ = false;
 		return IVC_E_MSGSIZE;
 	}
 	err = ivc_ring_place_(w, (uint32_t)bytes, true);

@@ -9,7 +9,8 @@
 
 #include "trap.h"
 
-#define RESETS_MAX     (1u << 16) /* one per channel and membership of an earlier life: far above any quota */
+#define RESETS_MAX     (1u << 16)           /* one per channel and membership of an earlier life: far above any quota */
+#define RESETS_NS      UINT64_C(2000000000) /* longest wait for them where there is a clock, chosen */
 #define INTERRUPTS_MAX 64u
 #define STATUS_LAST    (-4095)
 
@@ -166,10 +167,15 @@ int ivc_call_bell(const struct ivc_guest *g, ivc_handle_t handle, uint64_t targe
 int ivc_call_vm_info(const struct ivc_guest *g, uint32_t slots, struct ivc_vm_info *out)
 {
 	const uint64_t *word;
+	size_t i;
 	int err;
 
 	if (slots >= g->env_.slots_count) {
 		return IVC_E_INVAL;
+	}
+	/* What is not written now is zero, and not what an earlier call left. */
+	for (i = 0; i < sizeof(g->env_.slots[slots].word_) / sizeof(g->env_.slots[slots].word_[0]); i++) {
+		ivc_store_release_u64(&g->env_.slots[slots].word_[i], 0);
 	}
 	err = status(ivc_call(g, IVC_HC_VM_INFO, slot_gpa(g, slots, SLOT_BASE), 0, 0, 0, 0, 0));
 	if (err != 0) {
@@ -202,7 +208,7 @@ static bool env_ok(const struct ivc_env *env)
 
 	return env->slots != NULL && env->slots_count != 0 && (uintptr_t)env->slots % align == 0 &&
 	       env->slots_gpa.v % align == 0 && ivc_range_ok(env->slots_gpa.v, (uint64_t)env->slots_count * align) &&
-	       env->page_log2 < 32;
+	       env->page_log2 < 32 && (env->park == NULL || env->now_ns != NULL);
 }
 
 static int trap_find(struct ivc_guest *g)
@@ -263,10 +269,29 @@ static int info_read(struct ivc_guest *g)
 	return 0;
 }
 
+/* Ends what an earlier life held. Bounded: IVC_E_AGAIN when the hypervisor is not done by then. */
+static int reset_all(const struct ivc_guest *g)
+{
+	const struct ivc_env *const env = &g->env_;
+	const uint64_t begin = env->now_ns != NULL ? env->now_ns(env->os) : 0;
+	uint32_t turn;
+	int err = IVC_E_AGAIN;
+
+	for (turn = 0; turn < RESETS_MAX && err == IVC_E_AGAIN; turn++) {
+		if (turn != 0) {
+			ivc_cpu_relax();
+			if (env->now_ns != NULL && env->now_ns(env->os) - begin >= RESETS_NS) {
+				break;
+			}
+		}
+		err = ivc_call_reset(g);
+	}
+	return err;
+}
+
 int ivc_guest_init(struct ivc_guest *g, const struct ivc_env *env)
 {
 	int64_t features;
-	uint32_t turn;
 	int err;
 
 	if (!env_ok(env)) {
@@ -298,12 +323,7 @@ int ivc_guest_init(struct ivc_guest *g, const struct ivc_env *env)
 	if (g->env_.page_log2 > g->granule_log2_) {
 		return IVC_E_OPNOTSUPP;
 	}
-	for (turn = 0; turn < RESETS_MAX; turn++) {
-		err = ivc_call_reset(g);
-		if (err != IVC_E_AGAIN) {
-			break;
-		}
-	}
+	err = reset_all(g);
 	if (err != 0) {
 		return err;
 	}

@@ -100,16 +100,22 @@ size_t ivc_pub_message_max(const struct ivc_pub *p)
 	return p->ring_.geo_.message_max;
 }
 
-static void bell_readers(struct ivc_pub *p, bool may_park)
+static void bell_readers(struct ivc_pub *p)
 {
 	uint32_t i;
 
 	if (p->sleepers_ == 0) {
 		return;
 	}
+	/* [ARM-FULL] the message, one full fence, then all arm words. Partner: ivc_wait_arm_(). */
+	ivc_fence_full();
+	/* The look stands here, so that looks at many seats can overlap; most find nobody asleep. */
 	for (i = 0; i < p->at_.seats; i++) {
-		if (p->seats_[i].admitted_ && p->seats_[i].sleeps_) {
-			ivc_seats_bell_(p, i, IVC_ARM_DATA, may_park);
+		const struct ivc_seat *const seat = &p->seats_[i];
+
+		if (seat->admitted_ && seat->sleeps_ &&
+		    ivc_armed_now_(ivc_seats_side_(p, i), IVC_ARM_DATA, seat->rang_) != 0) {
+			(void)ivc_seats_bell_(p, i, IVC_ARM_DATA);
 		}
 	}
 }
@@ -154,7 +160,7 @@ int ivc_pub_send(struct ivc_pub *p, const void *msg, size_t bytes, uint64_t time
 		ivc_wait_end_(&wait);
 	}
 	if (err == 0) {
-		bell_readers(p, timeout_ns != 0);
+		bell_readers(p);
 	}
 	return err;
 }
@@ -188,7 +194,7 @@ int ivc_pub_commit(struct ivc_pub *p, size_t bytes)
 	}
 	err = ivc_ring_commit(&p->ring_, bytes);
 	if (err == 0) {
-		bell_readers(p, false);
+		bell_readers(p);
 	}
 	return err;
 }
@@ -232,14 +238,16 @@ int ivc_pub_drain(struct ivc_pub *p, uint64_t timeout_ns)
 /* -------------------------------------------------------------------------------------------------------- receiving */
 
 /* Tells a reader that waits for room what was released; the ring says when it published that. */
-static void bell_room(struct ivc_pub *p, uint32_t i, bool may_park)
+static void bell_room(struct ivc_pub *p, uint32_t i)
 {
 	struct ivc_seat *const seat = &p->seats_[i];
 
 	if (seat->back_.told_ != seat->told_) {
 		seat->told_ = seat->back_.told_;
 		if (seat->sleeps_) {
-			ivc_seats_bell_(p, i, IVC_ARM_ROOM, may_park);
+			/* [ARM-FULL] the cursor, full fence, then the arm word. Partner: ivc_wait_arm_(). */
+			ivc_fence_full();
+			(void)ivc_seats_bell_(p, i, IVC_ARM_ROOM);
 		}
 	}
 }
@@ -261,7 +269,7 @@ static bool report(struct ivc_pub *p, uint32_t *seat)
 }
 
 /* Looks once at every admitted seat, beginning after the one that was served last. */
-static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at, bool may_park)
+static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at)
 {
 	const int err = ivc_seats_look_(p);
 	uint32_t k;
@@ -275,13 +283,19 @@ static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at, bool
 	for (k = 0; k < p->at_.seats; k++) {
 		const uint32_t i =
 			p->next_seat_ + k < p->at_.seats ? p->next_seat_ + k : p->next_seat_ + k - p->at_.seats;
+		struct ivc_ring_reader *const back = &p->seats_[i].back_;
+		uint64_t told;
 		int64_t bytes;
 
 		if (!p->seats_[i].admitted_) {
 			continue;
 		}
-		bytes = ivc_ring_peek(&p->seats_[i].back_, at);
-		bell_room(p, i, may_park);
+		told = back->told_;
+		bytes = ivc_ring_peek(back, at);
+		/* Where a quarter was told, or nothing is to be done: what served() told alone waits until then. */
+		if (bytes < 0 || back->told_ != told) {
+			bell_room(p, i);
+		}
 		if (bytes >= 0) {
 			p->next_seat_ = i;
 			*seat = i;
@@ -295,52 +309,71 @@ static int64_t peek_try(struct ivc_pub *p, uint32_t *seat, const void **at, bool
 	return IVC_E_AGAIN;
 }
 
-/* Having caught up is told at once: the reader may drain, and the publisher may not look again for a long time. */
-static void served(struct ivc_pub *p, uint32_t i, bool may_park)
+/*
+ * Having caught up is told at once: the reader may drain, and the publisher may not look again for a long time. A
+ * reader that is seen asleep is rung. No fence for each message: one that falls asleep just now is rung when the
+ * publisher finds nothing more, or looks by itself after a slice.
+ */
+static void served(struct ivc_pub *p, uint32_t i)
 {
-	struct ivc_ring_reader *const back = &p->seats_[i].back_;
+	struct ivc_seat *const seat = &p->seats_[i];
 
-	ivc_ring_release(back);
-	if (ivc_ring_caught_up(back)) {
-		ivc_ring_flush(back);
-		bell_room(p, i, may_park);
+	ivc_ring_release(&seat->back_);
+	if (ivc_ring_caught_up(&seat->back_)) {
+		ivc_ring_flush(&seat->back_);
+		if (seat->sleeps_ && ivc_seats_bell_(p, i, IVC_ARM_ROOM)) {
+			seat->told_ = seat->back_.told_;
+		}
 	}
+	if (p->held_seat_ == i) {
+		p->held_seat_ = IVC_SEAT_NONE_;
+	}
+}
+
+/* The other seats come first now. */
+static void turn_over(struct ivc_pub *p, uint32_t i)
+{
 	p->next_seat_ = i + 1 < p->at_.seats ? i + 1 : 0;
 }
 
-static int64_t recv_try(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room, bool may_park)
+static int64_t recv_try(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room)
 {
-	const void *at = NULL;
-	uint32_t i = 0;
-	int64_t bytes = peek_try(p, &i, &at, may_park);
+	uint32_t gone;
 
-	if (bytes < 0) {
-		if (bytes == IVC_E_BADMSG) {
-			*seat = i;
+	/* Each turn but the last loses a reader that left under the copy, which may hold zeros of a closed section. */
+	for (gone = 0; gone <= p->at_.seats; gone++) {
+		const void *at = NULL;
+		uint32_t i = 0;
+		const int64_t bytes = peek_try(p, &i, &at);
+		const bool fits = bytes >= 0 && (uint64_t)bytes <= room;
+
+		if (bytes < 0) {
+			if (bytes == IVC_E_BADMSG) {
+				*seat = i;
+			}
+			return bytes;
 		}
-		return bytes;
+		if (fits && bytes != 0) {
+			ivc_ring_copy_(buf, at, (size_t)bytes);
+		}
+		turn_over(p, i);
+		if (ivc_seats_sitting_(p, i)) {
+			if (fits) {
+				served(p, i);
+			}
+			*seat = i;
+			return fits ? bytes : IVC_E_MSGSIZE;
+		}
+		ivc_seats_leave_(p, i);
 	}
-	if ((uint64_t)bytes > room) {
-		*seat = i;
-		return ivc_seats_sitting_(p, i) ? IVC_E_MSGSIZE : IVC_E_AGAIN;
-	}
-	if (bytes != 0) {
-		ivc_ring_copy_(buf, at, (size_t)bytes);
-	}
-	if (!ivc_seats_sitting_(p, i)) {
-		ivc_seats_leave_(p, i); /* the copy may hold zeros of a closed section */
-		return IVC_E_AGAIN;
-	}
-	served(p, i, may_park);
-	*seat = i;
-	return bytes;
+	return IVC_E_AGAIN;
 }
 
 int64_t ivc_pub_recv(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room, uint64_t timeout_ns)
 {
 	struct ivc_wait wait;
 	uint32_t who = 0;
-	int64_t bytes = recv_try(p, &who, buf, room, timeout_ns != 0);
+	int64_t bytes = recv_try(p, &who, buf, room);
 	int err;
 
 	if (bytes == IVC_E_AGAIN && timeout_ns != 0) {
@@ -353,7 +386,7 @@ int64_t ivc_pub_recv(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room, 
 			if (bytes != 0) {
 				break;
 			}
-			bytes = recv_try(p, &who, buf, room, true);
+			bytes = recv_try(p, &who, buf, room);
 		} while (bytes == IVC_E_AGAIN);
 		ivc_wait_end_(&wait);
 	}
@@ -366,7 +399,7 @@ int64_t ivc_pub_recv(struct ivc_pub *p, uint32_t *seat, void *buf, size_t room, 
 int64_t ivc_pub_peek(struct ivc_pub *p, uint32_t *seat, const void **at)
 {
 	uint32_t i = 0;
-	const int64_t bytes = peek_try(p, &i, at, false);
+	const int64_t bytes = peek_try(p, &i, at);
 
 	if (bytes >= 0) {
 		p->held_seat_ = i;
@@ -385,11 +418,15 @@ int ivc_pub_release(struct ivc_pub *p)
 		return p->error_ != 0 ? p->error_ : IVC_E_INVAL;
 	}
 	p->held_seat_ = IVC_SEAT_NONE_;
+	if (i == IVC_SEAT_GONE_) {
+		return IVC_E_PIPE;
+	}
 	if (!ivc_seats_sitting_(p, i)) {
 		ivc_seats_leave_(p, i);
 		return IVC_E_PIPE;
 	}
-	served(p, i, false);
+	served(p, i);
+	turn_over(p, i);
 	return 0;
 }
 

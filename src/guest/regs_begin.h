@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From here on no vector or floating-point register is used, whatever the command line says: a guest kernel may not
- * have saved them. First include of each source of the guest half, regs_end.h is the last. It knows compilers alone.
+ * From here on no vector or floating-point register is used: a guest kernel may not have saved them. gcc on x86_64 and
+ * aarch64 and clang on x86_64 are told here, whatever the command line says. clang on aarch64 takes it from the command
+ * line alone: -mgeneral-regs-only; riscv64 has it in -march. First include of each source of the guest half, regs_end.h
+ * is the last. It knows compilers alone.
  */
 #if defined(__clang__) && defined(__x86_64__)
 #pragma clang attribute push(__attribute__((target("general-regs-only"))), apply_to = function)

@@ -125,11 +125,25 @@ int ivc_ring_writer_init(struct ivc_ring_writer *w, void *part, uint64_t bytes, 
 	return 0;
 }
 
+/* Compares addresses alone: @cursor may be memory that was never written. */
+static void list_leave(struct ivc_ring_writer *w, const struct ivc_ring_cursor *cursor)
+{
+	struct ivc_ring_cursor **link;
+
+	for (link = &w->readers_; *link != NULL; link = &(*link)->next_) {
+		if (*link == cursor) {
+			*link = cursor->next_;
+			return;
+		}
+	}
+}
+
 void ivc_ring_admit(struct ivc_ring_writer *w, struct ivc_ring_cursor *cursor, const volatile void *mark, uint64_t told,
 		    struct ivc_ring_start *start)
 {
 	const uint32_t v = writer_v(w);
 
+	list_leave(w, cursor); /* twice in the list, it would follow itself for ever */
 	*cursor = (struct ivc_ring_cursor){
 		.next_ = w->readers_,
 		.mark_ = mark,
@@ -149,14 +163,10 @@ void ivc_ring_admit(struct ivc_ring_writer *w, struct ivc_ring_cursor *cursor, c
 
 void ivc_ring_drop(struct ivc_ring_writer *w, struct ivc_ring_cursor *cursor)
 {
-	struct ivc_ring_cursor **link;
-
-	for (link = &w->readers_; *link != NULL; link = &(*link)->next_) {
-		if (*link == cursor) {
-			*link = cursor->next_;
-			break;
-		}
+	if (!ivc_ring_admitted(cursor)) {
+		return;
 	}
+	list_leave(w, cursor);
 	if (cursor->lied_) {
 		w->lied_--;
 	}

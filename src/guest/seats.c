@@ -13,17 +13,21 @@ static const volatile uint8_t *seat_section(const struct ivc_pub *p, uint32_t i)
 	return p->at_.seat + (uint64_t)i * p->at_.seat_bytes;
 }
 
-void ivc_seats_bell_(struct ivc_pub *p, uint32_t i, uint32_t bit, bool may_park)
+bool ivc_seats_bell_(struct ivc_pub *p, uint32_t i, uint32_t bit)
 {
 	struct ivc_seat *const seat = &p->seats_[i];
-	const volatile struct ivc_side_head *const side =
-		(const volatile struct ivc_side_head *)(const volatile void *)seat_section(p, i);
-	const uint32_t arm = ivc_armed_(side, bit, seat->rang_);
+	const uint32_t arm = ivc_armed_now_(ivc_seats_side_(p, i), bit, seat->rang_);
 
-	if (arm != 0 &&
-	    ivc_call_bell(p->g_, (ivc_handle_t){p->at_.handle}, i, IVC_ALL, may_park ? 0 : IVC_BELL_NO_PARK) == 0) {
-		seat->rang_ = arm;
+	/*
+	 * Never parks: a forged arm word would put the publisher to sleep, and a missed bell costs one slice. Over budget
+	 * the next change rings again; what failed for good is not repeated for this sleep.
+	 */
+	if (arm == 0 ||
+	    ivc_call_bell(p->g_, (ivc_handle_t){p->at_.handle}, i, IVC_ALL, IVC_BELL_NO_PARK) == IVC_E_AGAIN) {
+		return false;
 	}
+	seat->rang_ = arm;
+	return true;
 }
 
 /* The reader in seat @i is gone, or not to be spoken with. */
@@ -41,7 +45,7 @@ void ivc_seats_leave_(struct ivc_pub *p, uint32_t i)
 		p->sleepers_--;
 	}
 	if (p->held_seat_ == i) {
-		p->held_seat_ = IVC_SEAT_NONE_;
+		p->held_seat_ = IVC_SEAT_GONE_;
 	}
 }
 
@@ -83,7 +87,9 @@ static void admit(struct ivc_pub *p, uint32_t i)
 	/* [ADMIT] release: back cursor and start, then the epoch. Partner: admitted() in sub.c. */
 	ivc_store_release_u64(&admission->epoch, seat->epoch_);
 	if (seat->sleeps_) {
-		ivc_seats_bell_(p, i, IVC_ARM_DATA | IVC_ARM_ROOM, false);
+		/* [ARM-FULL] the admission, full fence, then the arm word. Partner: ivc_wait_arm_(). */
+		ivc_fence_full();
+		(void)ivc_seats_bell_(p, i, IVC_ARM_DATA | IVC_ARM_ROOM);
 	}
 }
 
@@ -153,7 +159,8 @@ bool ivc_seats_sitting_(const struct ivc_pub *p, uint32_t i)
 	const volatile struct ivc_hv_seat *const seat = &p->at_.page->seat[i];
 
 	ivc_fence_acquire();
-	return ivc_load_relaxed_u8(&seat->state) == IVC_SEAT_ACTIVE &&
+	/* Acquire: a seat that is ACTIVE again shows the epoch of its new sitting. */
+	return ivc_load_acquire_u8(&seat->state) == IVC_SEAT_ACTIVE &&
 	       ivc_load_relaxed_u64(&seat->epoch) == p->seats_[i].epoch_ &&
 	       ivc_section_state_(&p->at_) == IVC_CHANNEL_LIVE;
 }

@@ -8,7 +8,9 @@
 
 #include "section.h"
 
-#define IVC_SEAT_NONE_ UINT32_MAX
+/* In held_seat_, beside the number of a seat. */
+#define IVC_SEAT_NONE_ UINT32_MAX       /* nothing was peeked */
+#define IVC_SEAT_GONE_ (UINT32_MAX - 1) /* the reader whose message was peeked has left: release tells it once */
 
 /**
  * ivc_seats_look_ - the look that every operation begins with: two loads when nothing happened, else readers come and
@@ -32,6 +34,18 @@ bool ivc_seats_broken_(struct ivc_pub *p, uint32_t i);
 /** ivc_seats_evicted_ - the same for the readers that the ring has evicted; recv will report the liars. */
 void ivc_seats_evicted_(struct ivc_pub *p);
 
-/** ivc_seats_bell_ - ring seat @i if it sleeps for @bit and was not rung for this sleep. */
-void ivc_seats_bell_(struct ivc_pub *p, uint32_t i, uint32_t bit, bool may_park);
+/* Head of the section of seat @i, which its reader writes. */
+static inline const volatile struct ivc_side_head *ivc_seats_side_(const struct ivc_pub *p, uint32_t i)
+{
+	const volatile uint8_t *const at = p->at_.seat + (uint64_t)i * p->at_.seat_bytes;
+
+	return (const volatile struct ivc_side_head *)(const volatile void *)at;
+}
+
+/**
+ * ivc_seats_bell_ - ring seat @i if it sleeps for @bit and was not rung for this sleep. The caller has the full fence
+ * of ivc_armed_() before it, once for all seats, or can do with a bell that is late.
+ * Return: it was rung now.
+ */
+bool ivc_seats_bell_(struct ivc_pub *p, uint32_t i, uint32_t bit);
 #endif

@@ -51,6 +51,12 @@ static void unmap(const struct ivc_guest *g, const volatile void *at, uint64_t b
 	}
 }
 
+/* Granules stay aligned in any address space whose pages are; a `map` that gives something else is refused. */
+static bool aligned(const volatile void *at)
+{
+	return (uintptr_t)at % IVC_RING_BLOCK == 0;
+}
+
 /* The range that the call returned: whole granules, inside the window. */
 static bool region_ok(const struct ivc_guest *g, const struct ivc_call_region *region)
 {
@@ -78,11 +84,9 @@ static int identity_check(const struct ivc_guest *g, const struct ivc_section_wa
 	if (page->memory_attribute != 0) {
 		return IVC_E_OPNOTSUPP;
 	}
-	if (page->granule_log2 < IVC_GRANULE_LOG_MIN || page->granule_log2 > IVC_GRANULE_LOG_MAX) {
+	/* Of VM_INFO and FEATURES; init has compared it with the guest's pages, and only that much of the page is mapped. */
+	if (page->granule_log2 != g->granule_log2_) {
 		return IVC_E_PROTO;
-	}
-	if (g->env_.page_log2 > page->granule_log2) {
-		return IVC_E_OPNOTSUPP;
 	}
 	if (page->publisher != want->publisher || page->key != want->key || (page->handle >> 63) != 0 ||
 	    page->handle == 0) {
@@ -156,6 +160,10 @@ int ivc_section_map_(struct ivc_section_ *s, const struct ivc_guest *g, const st
 	if (s->page == NULL) {
 		return IVC_E_NOMEM;
 	}
+	if (!aligned(s->page)) {
+		err = IVC_E_INVAL;
+		goto undo_page;
+	}
 	page_read(s->page, &page);
 	err = identity_check(g, want, &page);
 	if (err == 0 && !geometry_ok(want, &page)) {
@@ -195,7 +203,13 @@ int ivc_section_map_(struct ivc_section_ *s, const struct ivc_guest *g, const st
 		err = IVC_E_NOMEM;
 		goto undo_publisher;
 	}
+	if (!aligned(s->publisher) || !aligned(s->seat)) {
+		err = IVC_E_INVAL;
+		goto undo_seat;
+	}
 	return 0;
+undo_seat:
+	unmap(g, s->seat, s->seats_bytes);
 undo_publisher:
 	unmap(g, s->publisher, s->publisher_bytes);
 undo_page:

@@ -82,7 +82,8 @@ struct ivc_section_want {
  * ivc_section_map_ - check the answer of PUBLISH or SUBSCRIBE against the window and against the hv page, map the
  * parts.
  * Return: 0; IVC_E_PROTO: it makes no sense, or a format that is not known here; IVC_E_OPNOTSUPP: granule or memory
- *         type do not fit; IVC_E_NOMEM: the guest system could not map it. Nothing stays mapped on failure.
+ *         type do not fit; IVC_E_NOMEM: the guest system could not map it; IVC_E_INVAL: it mapped it crookedly. Nothing
+ *         stays mapped on failure.
  */
 int ivc_section_map_(struct ivc_section_ *s, const struct ivc_guest *g, const struct ivc_section_want *want);
 

@@ -108,50 +108,72 @@ static int admitted(struct ivc_sub *s)
 	return 0;
 }
 
-static void bell_publisher(struct ivc_sub *s, uint32_t bit, bool may_park)
+/* Never parks, and what failed for good is not repeated for this sleep: as ivc_seats_bell_(). */
+static bool bell(struct ivc_sub *s, uint32_t arm)
 {
-	uint32_t arm;
-
-	if ((s->at_.layout & IVC_LAYOUT_SLEEPS) == 0) {
-		return;
+	if (arm == 0 || ivc_call_bell(s->g_, (ivc_handle_t){s->at_.handle}, IVC_ALL, s->at_.seat_number,
+				      IVC_BELL_NO_PARK) == IVC_E_AGAIN) {
+		return false;
 	}
-	arm = ivc_armed_(ivc_side_head_(s->at_.publisher), bit, s->rang_);
-	if (arm != 0 && ivc_call_bell(s->g_, (ivc_handle_t){s->at_.handle}, IVC_ALL, s->at_.seat_number,
-				      may_park ? 0 : IVC_BELL_NO_PARK) == 0) {
-		s->rang_ = arm;
+	s->rang_ = arm;
+	return true;
+}
+
+static bool publisher_sleeps(const struct ivc_sub *s)
+{
+	return (s->at_.layout & IVC_LAYOUT_SLEEPS) != 0;
+}
+
+static void bell_publisher(struct ivc_sub *s, uint32_t bit)
+{
+	if (publisher_sleeps(s)) {
+		(void)bell(s, ivc_armed_(ivc_side_head_(s->at_.publisher), bit, s->rang_));
 	}
 }
 
 /* -------------------------------------------------------------------------------------------------------- receiving */
 
 /* A publisher that waits for room hears of a cursor that the ring has published. */
-static void bell_room(struct ivc_sub *s, bool may_park)
+static void bell_room(struct ivc_sub *s)
 {
 	if (s->ring_.told_ != s->told_) {
 		s->told_ = s->ring_.told_;
-		bell_publisher(s, IVC_ARM_ROOM, may_park);
+		bell_publisher(s, IVC_ARM_ROOM);
 	}
 }
 
-/* A reader that has caught up says so at once: it may not look again for a long time, and a publisher may drain. */
-static void release(struct ivc_sub *s, bool may_park)
+/*
+ * A reader that has caught up says so at once: it may not look again for a long time, and a publisher may drain. One
+ * that is seen asleep is rung. No fence for each message: a publisher that falls asleep just now is rung when this
+ * reader finds nothing more, or looks by itself after a slice.
+ */
+static void release(struct ivc_sub *s)
 {
+	s->peeked_ = false;
 	ivc_ring_release(&s->ring_);
 	if (ivc_ring_caught_up(&s->ring_)) {
 		ivc_ring_flush(&s->ring_);
-		bell_room(s, may_park);
+		if (publisher_sleeps(s) &&
+		    bell(s, ivc_armed_now_(ivc_side_head_(s->at_.publisher), IVC_ARM_ROOM, s->rang_))) {
+			s->told_ = s->ring_.told_;
+		}
 	}
 }
 
-static int64_t peek_try(struct ivc_sub *s, const void **at, bool may_park)
+static int64_t peek_try(struct ivc_sub *s, const void **at)
 {
 	int64_t bytes = admitted(s);
+	uint64_t told;
 
 	if (bytes != 0) {
 		return bytes;
 	}
+	told = s->ring_.told_;
 	bytes = ivc_ring_peek(&s->ring_, at);
-	bell_room(s, may_park);
+	/* Where a quarter was told, or nothing is to be done: what release() told alone waits until then. */
+	if (bytes < 0 || s->ring_.told_ != told) {
+		bell_room(s);
+	}
 	if (bytes == IVC_E_AGAIN) {
 		/* The state first, then the ring once more: what was sent before the end is not lost. */
 		switch (ivc_section_state_(&s->at_)) {
@@ -183,10 +205,10 @@ static bool readable(struct ivc_sub *s)
 	return false;
 }
 
-static int64_t recv_try(struct ivc_sub *s, void *buf, size_t room, bool may_park)
+static int64_t recv_try(struct ivc_sub *s, void *buf, size_t room)
 {
 	const void *at = NULL;
-	const int64_t bytes = peek_try(s, &at, may_park);
+	const int64_t bytes = peek_try(s, &at);
 
 	if (bytes < 0) {
 		return bytes;
@@ -200,14 +222,14 @@ static int64_t recv_try(struct ivc_sub *s, void *buf, size_t room, bool may_park
 	if (!readable(s)) {
 		return IVC_E_PIPE;
 	}
-	release(s, may_park);
+	release(s);
 	return bytes;
 }
 
 int64_t ivc_sub_recv(struct ivc_sub *s, void *buf, size_t room, uint64_t timeout_ns)
 {
 	struct ivc_wait wait;
-	int64_t bytes = recv_try(s, buf, room, timeout_ns != 0);
+	int64_t bytes = recv_try(s, buf, room);
 	int err;
 
 	if (bytes != IVC_E_AGAIN || timeout_ns == 0) {
@@ -222,7 +244,7 @@ int64_t ivc_sub_recv(struct ivc_sub *s, void *buf, size_t room, uint64_t timeout
 		if (bytes != 0) {
 			break;
 		}
-		bytes = recv_try(s, buf, room, true);
+		bytes = recv_try(s, buf, room);
 	} while (bytes == IVC_E_AGAIN);
 	ivc_wait_end_(&wait);
 	return bytes;
@@ -230,7 +252,12 @@ int64_t ivc_sub_recv(struct ivc_sub *s, void *buf, size_t room, uint64_t timeout
 
 int64_t ivc_sub_peek(struct ivc_sub *s, const void **at)
 {
-	return peek_try(s, at, false);
+	const int64_t bytes = peek_try(s, at);
+
+	if (bytes >= 0) {
+		s->peeked_ = true;
+	}
+	return bytes;
 }
 
 int ivc_sub_release(struct ivc_sub *s)
@@ -238,13 +265,13 @@ int ivc_sub_release(struct ivc_sub *s)
 	if (s->error_ != 0) {
 		return s->error_;
 	}
-	if (!s->open_ || !s->admitted_ || !s->ring_.held_) {
+	if (!s->open_ || !s->admitted_ || !s->peeked_) {
 		return IVC_E_INVAL;
 	}
 	if (!readable(s)) {
 		return IVC_E_PIPE;
 	}
-	release(s, false);
+	release(s);
 	return 0;
 }
 
@@ -262,7 +289,7 @@ int ivc_sub_arm(struct ivc_sub *s)
 	}
 	(void)ivc_wait_begin_(&wait, s->g_, &s->at_, false, false, &s->arm_, IVC_ARM_DATA, IVC_FOREVER);
 	ivc_wait_arm_(&wait);
-	bytes = peek_try(s, &at, false);
+	bytes = peek_try(s, &at);
 	if (bytes == IVC_E_AGAIN) {
 		return 0; /* stays armed; the next arming or waiting call takes it over */
 	}
@@ -318,7 +345,7 @@ int ivc_sub_send(struct ivc_sub *s, const void *msg, size_t bytes, uint64_t time
 		ivc_wait_end_(&wait);
 	}
 	if (err == 0) {
-		bell_publisher(s, IVC_ARM_DATA, timeout_ns != 0);
+		bell_publisher(s, IVC_ARM_DATA);
 	}
 	return err;
 }

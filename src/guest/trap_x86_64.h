@@ -25,6 +25,26 @@ static inline uint32_t ivc_four_(const char *text)
 	       (uint32_t)(uint8_t)text[3] << 24;
 }
 
+/* Of what our leaf offers; the port first: it needs no mapping and is right on both vendors. */
+static inline int ivc_trap_pick_(struct ivc_trap_way *way, struct ivc_cpuid_ id)
+{
+	const uint64_t page = (uint64_t)id.d << 32 | id.c;
+
+	if ((id.b & IVC_X86_TRAP_PORT) != 0) {
+		way->kind = IVC_X86_TRAP_PORT;
+	} else if ((id.b & IVC_X86_TRAP_VMCALL) != 0) {
+		way->kind = IVC_X86_TRAP_VMCALL;
+	} else if ((id.b & IVC_X86_TRAP_VMMCALL) != 0) {
+		way->kind = IVC_X86_TRAP_VMMCALL;
+	} else if ((id.b & IVC_X86_TRAP_PAGE) != 0 && page != 0) {
+		way->kind = IVC_X86_TRAP_PAGE;
+		way->page = page;
+	} else {
+		return IVC_E_NODEV;
+	}
+	return 0;
+}
+
 /*
  * Return: 0; IVC_E_NODEV: CPUID shows no hypervisor at all, where vmcall would fault, or ours without a trap that is
  * known here. Without our signature it is AxVisor or a stranger, which FEATURES tells apart.
@@ -46,21 +66,7 @@ static inline int ivc_trap_find_(struct ivc_trap_way *way)
 		    id.d != ivc_four_(signature + 8)) {
 			continue;
 		}
-		id = ivc_cpuid_at_(leaf + 1);
-		/* The port first: it needs no mapping and is right on both vendors. */
-		if ((id.b & IVC_X86_TRAP_PORT) != 0) {
-			way->kind = IVC_X86_TRAP_PORT;
-		} else if ((id.b & IVC_X86_TRAP_VMCALL) != 0) {
-			way->kind = IVC_X86_TRAP_VMCALL;
-		} else if ((id.b & IVC_X86_TRAP_VMMCALL) != 0) {
-			way->kind = IVC_X86_TRAP_VMMCALL;
-		} else if ((id.b & IVC_X86_TRAP_PAGE) != 0) {
-			way->kind = IVC_X86_TRAP_PAGE;
-			way->page = (uint64_t)id.d << 32 | id.c;
-		} else {
-			return IVC_E_NODEV;
-		}
-		return 0;
+		return ivc_trap_pick_(way, ivc_cpuid_at_(leaf + 1));
 	}
 	id = ivc_cpuid_at_(0);
 	if ((id.b == ivc_four_("Auth") && id.d == ivc_four_("enti") && id.c == ivc_four_("cAMD")) ||

@@ -57,8 +57,8 @@ static int sleep_slice(struct ivc_wait *w, uint64_t now)
 		slice = w->deadline - now;
 	}
 	if (env->park != NULL) {
-		return env->park(env->os, env->now_ns != NULL ? now + slice : IVC_FOREVER) == IVC_E_INTR ? IVC_E_INTR
-													 : 0;
+		/* There is a clock: ivc_guest_init() takes no park without one. */
+		return env->park(env->os, now + slice) == IVC_E_INTR ? IVC_E_INTR : 0;
 	}
 	err = ivc_call_wait(w->g, (ivc_handle_t){w->handle}, slice, &rang);
 	if (err == IVC_E_INTR) {
@@ -122,11 +122,8 @@ void ivc_wait_end_(struct ivc_wait *w)
 uint32_t ivc_armed_(const volatile struct ivc_side_head *side, uint32_t bit, uint32_t rang)
 {
 	/* [ARM-FULL] the caller's change, full fence, then the arm word. Partner: ivc_wait_arm_(). */
-	uint32_t arm;
-
 	ivc_fence_full();
-	arm = ivc_load_relaxed_u32(&side->arm);
-	return (arm & bit) != 0 && arm != rang ? arm : 0;
+	return ivc_armed_now_(side, bit, rang);
 }
 
 #include "regs_end.h"

@@ -41,6 +41,17 @@ void ivc_wait_arm_(struct ivc_wait *w);
 /** ivc_wait_end_ - nobody shall ring any more. Always, whatever the turns said. */
 void ivc_wait_end_(struct ivc_wait *w);
 
-/* What a peer with arm word @side sleeps for; 0: it is awake, or a bell was sent for this sleep already. */
+/**
+ * ivc_armed_ - what a peer with arm word @side sleeps for; 0: it is awake, or a bell was sent for this sleep already.
+ * With a full fence before the look: a peer that sleeps for what the caller has changed is never missed.
+ */
 uint32_t ivc_armed_(const volatile struct ivc_side_head *side, uint32_t bit, uint32_t rang);
+
+/* The look alone: it may miss a sleep that has just begun, unless the caller has the fence. */
+static inline uint32_t ivc_armed_now_(const volatile struct ivc_side_head *side, uint32_t bit, uint32_t rang)
+{
+	const uint32_t arm = ivc_load_relaxed_u32(&side->arm);
+
+	return (arm & bit) != 0 && arm != rang ? arm : 0;
+}
 #endif

@@ -114,7 +114,7 @@ static int teardown(void **state)
 
 static void test_guest_sleepers_never_miss_room_or_data(void **state)
 {
-	uint8_t message[1024];
+	uint8_t message[2048];
 	pthread_t thread;
 	uint32_t k;
 	int err = 0;

@@ -26,6 +26,7 @@ struct probe {
 	uint64_t write[8]; /* to the words of the slot set that the call names first */
 	uint32_t resets;
 	uint32_t again; /* RESET answers AGAIN this often */
+	bool silent;    /* answers are not written to the slots */
 	struct ivc_env env;
 	struct ivc_guest guest;
 };
@@ -40,7 +41,7 @@ static void write_words(uint64_t at)
 {
 	uint32_t i;
 
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < 8 && !probe.silent; i++) {
 		((uint64_t *)(uintptr_t)at)[i] = probe.write[i];
 	}
 }
@@ -146,6 +147,45 @@ static void test_guest_init_with_a_bad_environment_is_refused(void **state)
 	env.slots_gpa.v = UINT64_MAX - 63;
 	assert_int_equal(ivc_guest_init(&probe.guest, &env), IVC_E_INVAL);
 	assert_int_equal(probe.last.nr, 0);
+}
+
+static int probe_park(void *os, uint64_t deadline_ns)
+{
+	(void)os;
+	(void)deadline_ns;
+	return 0;
+}
+
+/* One second goes by with each look. */
+static uint64_t probe_now_ns(void *os)
+{
+	static uint64_t now;
+
+	(void)os;
+	now += UINT64_C(1000000000);
+	return now;
+}
+
+/* Every sleep has an end, and without a clock a park would have none. */
+static void test_guest_init_with_park_but_no_clock_is_refused(void **state)
+{
+	(void)state;
+	probe.env.park = probe_park;
+	assert_int_equal(ivc_guest_init(&probe.guest, &probe.env), IVC_E_INVAL);
+	assert_int_equal(probe.last.nr, 0);
+	probe.env.now_ns = probe_now_ns;
+	assert_int_equal(ivc_guest_init(&probe.guest, &probe.env), 0);
+}
+
+static void test_guest_init_with_a_clock_bounds_the_resets_by_time(void **state)
+{
+	(void)state;
+	probe.env.now_ns = probe_now_ns;
+	probe.again = UINT32_MAX;
+	assert_int_equal(ivc_guest_init(&probe.guest, &probe.env), IVC_E_AGAIN);
+	assert_in_range(probe.resets, 1, 3);
+	probe.again = 0;
+	assert_int_equal(ivc_guest_init(&probe.guest, &probe.env), 0);
 }
 
 static void test_guest_init_without_our_hypervisor_is_told(void **state)
@@ -299,6 +339,23 @@ static void test_guest_failed_call_leaves_the_output_alone(void **state)
 	assert_int_equal(region.seat, 3);
 }
 
+/* A hypervisor that says yes and writes nothing: not the answer of an earlier call. */
+static void test_guest_vm_info_that_is_not_written_is_zero(void **state)
+{
+	struct ivc_vm_info info;
+
+	(void)state;
+	assert_int_equal(ivc_guest_init(&probe.guest, &probe.env), 0);
+	assert_int_equal(ivc_call_vm_info(&probe.guest, 0, &info), 0);
+	assert_int_equal(info.vm, 6);
+	probe.silent = true;
+	assert_int_equal(ivc_call_vm_info(&probe.guest, 0, &info), 0);
+	assert_int_equal(info.vm, 0);
+	assert_int_equal(info.version, 0);
+	assert_int_equal(info.counter_offset, 0);
+	assert_int_equal(ivc_guest_init(&probe.guest, &probe.env), IVC_E_PROTO);
+}
+
 static void test_guest_of_axvisor_uses_its_numbers_and_no_sections(void **state)
 {
 	struct ivc_call_region region = {{0}, 0, 0};
@@ -327,6 +384,19 @@ static void test_guest_trap_is_found_or_absent_without_a_fault(void **state)
 	assert_true(err == 0 || err == IVC_E_NODEV);
 	assert_int_equal(way.kind != 0, err == 0);
 }
+
+static void test_guest_trap_page_at_zero_is_no_way(void **state)
+{
+	struct ivc_trap_way way = {0, 0, 0};
+
+	(void)state;
+	assert_int_equal(ivc_trap_pick_(&way, (struct ivc_cpuid_){.b = IVC_X86_TRAP_PAGE}), IVC_E_NODEV);
+	assert_int_equal(way.kind, 0);
+	assert_int_equal(ivc_trap_pick_(&way, (struct ivc_cpuid_){.b = 0, .c = 0x1000}), IVC_E_NODEV);
+	assert_int_equal(ivc_trap_pick_(&way, (struct ivc_cpuid_){.b = IVC_X86_TRAP_PAGE, .c = 0x1000, .d = 1}), 0);
+	assert_int_equal(way.kind, IVC_X86_TRAP_PAGE);
+	assert_int_equal(way.page, UINT64_C(0x100001000));
+}
 #endif
 
 /* --------------------------------------------------------------------- a hypervisor whose channels make no sense */
@@ -345,6 +415,7 @@ enum lie {
 	LIE_VERSION,
 	LIE_HEADER,
 	LIE_GRANULE,
+	LIE_GRANULE_OTHER,
 	LIE_PUBLISHER,
 	LIE_KEY,
 	LIE_HANDLE,
@@ -416,6 +487,13 @@ static void lie_in_page(struct ivc_hv_page *page, enum lie lie)
 		break;
 	case LIE_GRANULE:
 		page->granule_log2 = 63;
+		break;
+	case LIE_GRANULE_OTHER: /* agrees with itself, but not with FEATURES */
+		page->granule_log2 = 14;
+		page->publisher_offset = 1 << 14;
+		page->publisher_bytes = 1 << 15;
+		page->seat_offset = 3 << 14;
+		page->seat_bytes = 1 << 14;
 		break;
 	case LIE_PUBLISHER:
 		page->publisher = 3;
@@ -594,6 +672,7 @@ struct mapper {
 	uint32_t maps;
 	uint32_t unmaps;
 	uint32_t fail_at;
+	uint32_t crooked_at;
 	int64_t (*trap)(void *os, const struct ivc_regs *regs);
 	struct bed_vm *vm;
 };
@@ -606,6 +685,9 @@ static void *map(void *os, ivc_gpa_t at, uint64_t bytes, bool write)
 	assert_int_equal(at.v % BED_GRANULE, 0);
 	assert_int_equal(bytes % BED_GRANULE, 0);
 	m->maps++;
+	if (m->maps == m->crooked_at) {
+		return (void *)(uintptr_t)(at.v + 64);
+	}
 	return m->maps == m->fail_at ? NULL : (void *)(uintptr_t)at.v;
 }
 
@@ -671,6 +753,31 @@ static void test_guest_open_undoes_everything_when_a_map_fails(void **state)
 	assert_int_equal(bed_close(&host), 0);
 }
 
+static void test_guest_open_refuses_memory_that_is_mapped_crookedly(void **state)
+{
+	struct ivc_seat seats[1];
+	struct mapper m;
+	struct ivc_pub pub;
+	struct bed_vm *vm1;
+	uint32_t k;
+
+	(void)state;
+	assert_null(bed_open(&host));
+	vm1 = bed_vm(&host, 1);
+	assert_non_null(vm1);
+	for (k = 1; k <= 3; k++) {
+		m = (struct mapper){.crooked_at = k, .trap = vm1->env.trap, .vm = vm1};
+		vm1->guest.env_.os = &m;
+		vm1->guest.env_.trap = mapper_trap;
+		vm1->guest.env_.map = map;
+		vm1->guest.env_.unmap = unmap;
+		assert_int_equal(ivc_pub_open(&pub, &vm1->guest, ivc_key(KEY), NULL, seats), IVC_E_INVAL);
+		assert_int_equal(m.unmaps, m.maps);
+		assert_null(bed_channel(&host, 1, KEY));
+	}
+	assert_int_equal(bed_close(&host), 0);
+}
+
 #define T(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -678,6 +785,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_guest_init_reads_what_the_hypervisor_offers),
 		T(test_guest_init_with_a_bad_environment_is_refused),
+		T(test_guest_init_with_park_but_no_clock_is_refused),
+		T(test_guest_init_with_a_clock_bounds_the_resets_by_time),
 		T(test_guest_init_without_our_hypervisor_is_told),
 		T(test_guest_init_with_another_major_version_is_refused),
 		T(test_guest_init_with_an_unknown_granule_is_refused),
@@ -687,13 +796,16 @@ int main(void)
 		T(test_guest_calls_put_each_argument_into_its_register),
 		T(test_guest_calls_with_a_slot_set_that_is_not_there_are_refused),
 		T(test_guest_failed_call_leaves_the_output_alone),
+		T(test_guest_vm_info_that_is_not_written_is_zero),
 		T(test_guest_of_axvisor_uses_its_numbers_and_no_sections),
 #if defined(__x86_64__)
 		T(test_guest_trap_is_found_or_absent_without_a_fault),
+		T(test_guest_trap_page_at_zero_is_no_way),
 #endif
 		T(test_guest_open_refuses_every_lie_of_the_hypervisor),
 		T(test_guest_open_with_another_memory_type_is_not_supported),
 		T(test_guest_open_undoes_everything_when_a_map_fails),
+		T(test_guest_open_refuses_memory_that_is_mapped_crookedly),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

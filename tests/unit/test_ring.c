@@ -500,6 +500,60 @@ static void test_ring_dropped_reader_holds_nobody_back(void **state)
 	expect(&b, 0, 64, sent);
 }
 
+static void test_ring_cursor_admitted_twice_is_one_reader(void **state)
+{
+	struct bed b;
+	uint32_t k;
+
+	(void)state;
+	bed_open(&b, PART_BYTES, 2, 0);
+	assert_int_equal(send(&b, 64, 0), 0);
+	expect(&b, 0, 64, 0);
+	admit(&b, 1);
+	admit(&b, 1);
+	/* Each look at the cursors ends; both are still looked at. */
+	for (k = 1; send(&b, 64, k) == 0; k++) {
+		expect(&b, 0, 64, k);
+	}
+	assert_false(ivc_ring_drained(&b.writer));
+	ivc_ring_drop(&b.writer, &b.cursor[1]);
+	assert_int_equal(send(&b, 64, k), 0);
+	expect(&b, 0, 64, k);
+	ivc_ring_flush(&b.reader[0]);
+	assert_true(ivc_ring_drained(&b.writer));
+}
+
+static void test_ring_dropping_a_cursor_that_is_not_admitted_changes_nothing(void **state)
+{
+	struct ivc_ring_cursor never;
+	struct bed b;
+
+	(void)state;
+	bed_open(&b, PART_BYTES, 1, 0);
+	memset(&never, 0, sizeof(never));
+	never.next_ = &b.cursor[0];
+	ivc_ring_drop(&b.writer, &never);
+	assert_ptr_equal(never.next_, &b.cursor[0]);
+	assert_true(ivc_ring_admitted(&b.cursor[0]));
+	assert_int_equal(send(&b, 64, 0), 0);
+	assert_false(ivc_ring_drained(&b.writer));
+}
+
+static void test_ring_send_that_can_never_fit_gives_the_reservation_up(void **state)
+{
+	struct bed b;
+	void *at = NULL;
+
+	(void)state;
+	bed_open(&b, PART_BYTES, 1, 0);
+	assert_int_equal(ivc_ring_reserve(&b.writer, 8, &at), 0);
+	assert_int_equal(ivc_ring_send(&b.writer, buffer, (size_t)message_max(&b) + 1), IVC_E_MSGSIZE);
+	assert_int_equal(ivc_ring_commit(&b.writer, 8), IVC_E_INVAL);
+	assert_int_equal(ivc_ring_recv(&b.reader[0], buffer, sizeof(buffer)), IVC_E_AGAIN);
+	assert_int_equal(send(&b, 8, 1), 0);
+	expect(&b, 0, 8, 1);
+}
+
 static void test_ring_late_reader_begins_at_its_admission(void **state)
 {
 	struct bed b;
@@ -1122,6 +1176,9 @@ int main(void)
 		cmocka_unit_test(test_ring_peeked_message_is_not_overwritten),
 		cmocka_unit_test(test_ring_slowest_reader_holds_the_writer_back),
 		cmocka_unit_test(test_ring_dropped_reader_holds_nobody_back),
+		cmocka_unit_test(test_ring_cursor_admitted_twice_is_one_reader),
+		cmocka_unit_test(test_ring_dropping_a_cursor_that_is_not_admitted_changes_nothing),
+		cmocka_unit_test(test_ring_send_that_can_never_fit_gives_the_reservation_up),
 		cmocka_unit_test(test_ring_late_reader_begins_at_its_admission),
 		cmocka_unit_test(test_ring_without_reader_takes_everything),
 		cmocka_unit_test(test_ring_drained_ring_starts_again_at_the_front),
