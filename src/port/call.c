@@ -54,12 +54,18 @@ static int add_locked(struct port *p, void *key, struct port_vcpu **out)
 	return 0;
 }
 
-/* port_vcpu_got - a VCPU message; @fd is taken. Serving thread. */
-void port_vcpu_got(struct port *p, const struct ivc_wire *m, int fd)
+/*
+ * port_vcpu_got - a VCPU message; @fd is taken. Serving thread.
+ * Return: 0: whoever asked knows; IVC_E_PROTO: no hypervisor sends this.
+ */
+int port_vcpu_got(struct port *p, const struct ivc_wire *m, int fd)
 {
 	const uint32_t i = m->u.vcpu.cookie;
 	const bool good = m->u.vcpu.status == 0 && fd >= 0;
 
+	if (m->u.vcpu.status == 0 && fd == -1) {
+		return IVC_E_PROTO;
+	}
 	pthread_mutex_lock(&p->lock);
 	if (i < PORT_VCPUS && p->vcpu[i].state == PORT_ASKED && p->vcpu[i].fd < 0) {
 		p->vcpu[i].fd = good ? fd : -1;
@@ -72,6 +78,7 @@ void port_vcpu_got(struct port *p, const struct ivc_wire *m, int fd)
 	if (fd >= 0) {
 		close(fd);
 	}
+	return 0;
 }
 
 /* The parked call of @v is over with @result; the vCPU may run. */

@@ -160,6 +160,7 @@ static void registry_gone(struct port *p)
 		return;
 	}
 	p->told = true;
+	shutdown(p->ctl, SHUT_RDWR); /* if it is there after all, it must not wait for us */
 	pthread_mutex_lock(&p->lock);
 	ivc_store_release_u32(&p->gone, 1);
 	pthread_mutex_unlock(&p->lock);
@@ -191,8 +192,7 @@ static int serve_one(struct port *p, const struct ivc_wire *m, int fd)
 		status = port_view_unmap(p, &m->u.view);
 		break;
 	case IVC_WIRE_VCPU:
-		port_vcpu_got(p, m, fd);
-		status = 0;
+		status = port_vcpu_got(p, m, fd);
 		break;
 	case IVC_WIRE_BELL:
 		if (p->ops->bell) {
@@ -308,7 +308,11 @@ static int port_detach(struct ivc_vm *vm)
 	while (!p->told && now_ms() < until) {
 		serve_for(p, 10);
 	}
-	port_views_end(p);
+	if (port_views_end(p) && !p->told) {
+		/* The hypervisor still waits for somebody. It need not end us to be sure of what we show. */
+		ivc_wire_start(&m, IVC_WIRE_UNMAPPED, 0);
+		(void)ivc_wire_send(p->ctl, &m, -1, MSG_DONTWAIT);
+	}
 	port_calls_close(p);
 	close(p->ctl);
 	pthread_mutex_destroy(&p->lock);

@@ -97,7 +97,7 @@ int port_handshake_recv(int fd, struct ivc_wire *m);
 /* call.c */
 enum ivc_verdict port_hypercall(struct ivc_vm *vm, void *vcpu, struct ivc_call *call);
 void port_park_end(struct ivc_vm *vm, void *vcpu, struct ivc_call *call, int why);
-void port_vcpu_got(struct port *p, const struct ivc_wire *m, int fd);
+int port_vcpu_got(struct port *p, const struct ivc_wire *m, int fd);
 void port_unpark_got(struct port *p, const struct ivc_wire *m);
 void port_calls_end(struct port *p);
 void port_calls_close(struct port *p);
@@ -107,6 +107,6 @@ int port_view_map(struct port *p, const struct ivc_wire_view *w, int fd);
 int port_view_close(struct port *p, const struct ivc_wire_view *w);
 int port_view_unmap(struct port *p, const struct ivc_wire_view *w);
 void port_views_revoke(struct port *p);
-void port_views_end(struct port *p);
+bool port_views_end(struct port *p);
 
 #endif

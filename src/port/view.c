@@ -109,12 +109,15 @@ int port_view_map(struct port *p, const struct ivc_wire_view *w, int fd)
 	struct ivc_view view;
 	int err;
 
-	if (fd < 0 || !sane(p, w) || w->kind < IVC_MEM_HV || w->kind > IVC_MEM_SHARED) {
+	if (fd == -1 || !sane(p, w) || w->kind < IVC_MEM_HV || w->kind > IVC_MEM_SHARED) {
 		return IVC_E_PROTO;
 	}
 	old = find(p, w->at, w->bytes);
 	if (old && (!old->closed || old->at != w->at || old->bytes != w->bytes)) {
 		return IVC_E_PROTO;
+	}
+	if (fd < 0) {
+		return IVC_E_NOMEM; /* it was sent, this process has too many open */
 	}
 	v = old ? old : room(p);
 	if (!v) {
@@ -266,15 +269,19 @@ void port_views_revoke(struct port *p)
 	}
 }
 
-/* port_views_end - the window becomes a hole. */
-void port_views_end(struct port *p)
+/* port_views_end - the window becomes a hole. Return: nothing is shown any more. */
+bool port_views_end(struct port *p)
 {
+	bool all = true;
+
 	while (p->views_now) {
 		if (unmap(p, &p->views[p->views_now - 1])) {
 			p->views_now--; /* the op keeps it; so does our mapping below it */
+			all = false;
 		}
 	}
 	free(p->views);
 	p->views = NULL;
 	p->views_room = 0;
+	return all;
 }

@@ -16,6 +16,7 @@
  *	ADD_VCPU ->                                     <- LEVELS or VM
  *	DETACH   ->     no call under way
  *	         <- BYE
+ *	UNMAPPED ->     after DETACH, when BYE did not come in time: nothing is shown any more, and no ACK will come
  *
  * So an honest VM never has more than one request, one bell, one BYE and two UNPARKs per vCPU unread (a port makes no
  * new call on a vCPU while an UNPARK of an earlier call is under way), far less than a socket holds: a full socket is a
@@ -55,7 +56,8 @@ enum ivc_wire_type {
 	IVC_WIRE_PARK_END = 16,
 	IVC_WIRE_ASK = 17,
 	IVC_WIRE_LEVELS = 18,
-	IVC_WIRE_VM = 19
+	IVC_WIRE_VM = 19,
+	IVC_WIRE_UNMAPPED = 20
 };
 
 struct ivc_wire_hello {
@@ -310,9 +312,12 @@ static inline int ivc_wire_recv(int fd, struct ivc_wire *m, int flags)
 	return ivc_wire_check_(n, m);
 }
 
+/* A descriptor came, but this process has no room for one more: the kernel has dropped it. */
+#define IVC_WIRE_FD_LOST (-2)
+
 /*
- * ivc_wire_recv_fd - the same, with room for one descriptor; *@got is -1 when none came. The caller closes it, also
- * after an error.
+ * ivc_wire_recv_fd - the same, with room for one descriptor; *@got is -1 when none came, IVC_WIRE_FD_LOST when the
+ * kernel could not hand it over. The caller closes it, also after an error.
  */
 static inline int ivc_wire_recv_fd(int fd, struct ivc_wire *m, int *got, int flags)
 {
@@ -340,6 +345,8 @@ static inline int ivc_wire_recv_fd(int fd, struct ivc_wire *m, int *got, int fla
 		if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
 		    c->cmsg_len == CMSG_LEN(sizeof(int))) {
 			memcpy(got, CMSG_DATA(c), sizeof(int));
+		} else if (head.msg_flags & MSG_CTRUNC) {
+			*got = IVC_WIRE_FD_LOST;
 		}
 	}
 	return ivc_wire_check_(n, m);

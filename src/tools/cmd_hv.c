@@ -30,6 +30,7 @@ static const char help[] =
 	"  --vm-channels N       channels of one VM\n"
 	"  --vm-memberships N    seats of one VM\n"
 	"  --vm-bytes SIZE       memory that the windows of one VM may show\n"
+	"  --bytes SIZE          memory of all channels together; keep it below what the control group allows\n"
 	"  --region SIZE         largest section of a channel\n"
 	"  --window SIZE         largest window of a VM\n"
 	"  --granule SIZE        unit of channel memory, 4k to 64k\n"
@@ -44,7 +45,7 @@ struct hv_options {
 	const char *socket;
 	bool quiet, limits, json, quarantine;
 	uint64_t vms, channels, memberships, seats, vm_channels, vm_memberships, vm_bytes;
-	uint64_t region, window, granule, vcpus, vm_fds, answer_ms;
+	uint64_t bytes, region, window, granule, vcpus, vm_fds, answer_ms;
 };
 
 static void limits_print(const struct ivc_proc_limits *l)
@@ -56,6 +57,7 @@ static void limits_print(const struct ivc_proc_limits *l)
 	(void)printf("  channels              %" PRIu32 "\n", l->hv.channels);
 	(void)printf("  memberships           %" PRIu32 "\n", l->hv.memberships);
 	(void)printf("  seats of a channel    %" PRIu32 "\n", l->hv.seats);
+	(void)printf("  memory of channels    %s\n", text_size(size, l->bytes));
 	(void)printf("  section               %s\n", text_size(size, l->hv.region_bytes));
 	(void)printf("  granule               %s\n", text_size(size, UINT64_C(1) << l->hv.granule_log2));
 	(void)printf("  retired records       %" PRIu32 "\n", l->retired);
@@ -80,6 +82,7 @@ static void limits_json(const struct ivc_proc_limits *l)
 	json_number(&j, "channels", l->hv.channels);
 	json_number(&j, "memberships", l->hv.memberships);
 	json_number(&j, "seats", l->hv.seats);
+	json_number(&j, "bytes", l->bytes);
 	json_number(&j, "region_bytes", l->hv.region_bytes);
 	json_number(&j, "granule_bytes", UINT64_C(1) << l->hv.granule_log2);
 	json_number(&j, "retired_records", l->retired);
@@ -149,6 +152,7 @@ static int config_fill(struct ivc_proc_config *cfg, const struct hv_options *o)
 		cfg->quota.bytes = o->vm_bytes;
 	}
 	cfg->window_bytes = o->window;
+	cfg->bytes = o->bytes;
 	cfg->answer_ms = (uint32_t)o->answer_ms;
 	cfg->vcpus = (uint32_t)o->vcpus;
 	cfg->vm_fds = (uint32_t)o->vm_fds;
@@ -170,6 +174,7 @@ int cmd_hv(int argc, char **argv)
 		{.name = "--vm-channels", .kind = OPT_NUMBER, .to = &o.vm_channels, .min = 1, .max = 1 << 20},
 		{.name = "--vm-memberships", .kind = OPT_NUMBER, .to = &o.vm_memberships, .min = 1, .max = 1 << 20},
 		{.name = "--vm-bytes", .kind = OPT_SIZE, .to = &o.vm_bytes, .min = 1, .max = UINT64_C(1) << 46},
+		{.name = "--bytes", .kind = OPT_SIZE, .to = &o.bytes, .min = 4096, .max = UINT64_C(1) << 50},
 		{.name = "--region", .kind = OPT_SIZE, .to = &o.region, .min = 4096, .max = UINT64_C(1) << 40},
 		{.name = "--window", .kind = OPT_SIZE, .to = &o.window, .min = 4096, .max = UINT64_C(1) << 46},
 		{.name = "--granule", .kind = OPT_SIZE, .to = &o.granule, .min = 4096, .max = 65536},

@@ -23,6 +23,8 @@ static void child_run(int on_orphan, pid_t parent, int (*run)(void *arg, int lin
 	/* Ctrl-C goes to the asking process, which ends the others in order. */
 	(void)setpgid(0, 0);
 	(void)prctl(PR_SET_PDEATHSIG, on_orphan);
+	/* Others of this user, the other VM among them, may not look into this process. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
 	if (getppid() != parent) {
 		_exit(1);
 	}

@@ -6,6 +6,7 @@
 
 #include <ivc/text.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 static void start_failed(const char *path, int err)
 {
@@ -13,6 +14,10 @@ static void start_failed(const char *path, int err)
 	case IVC_E_EXIST:
 		say("%s is in use: a hypervisor is there already, or a file that is no socket; use it, or choose another path",
 		    path);
+		break;
+	case IVC_E_BUSY:
+		say("another hypervisor is starting at %s and does not get on: somebody holds %s.lock; try again, or choose another path",
+		    path, path);
 		break;
 	case IVC_E_NOENT:
 		say("there is no directory for %s; make it first", path);
@@ -42,7 +47,7 @@ int hv_serve(const struct ivc_proc_config *cfg, void (*ready)(void *arg, const s
 	struct ivc_proc_limits limits;
 	struct ivc_proc *proc;
 	sigset_t wanted;
-	int signal = 0;
+	int number = 0;
 	int err;
 
 	(void)sigemptyset(&wanted);
@@ -50,6 +55,10 @@ int hv_serve(const struct ivc_proc_config *cfg, void (*ready)(void *arg, const s
 	(void)sigaddset(&wanted, SIGTERM);
 	(void)sigaddset(&wanted, SIGHUP);
 	(void)sigprocmask(SIG_BLOCK, &wanted, NULL);
+	/* Whoever reads the start line may have gone: that is no reason to end, and to leave the socket behind. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	/* Others of this user may not look at the descriptors of a hypervisor. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
 
 	err = ivc_proc_config_limits(cfg, &limits);
 	if (!err) {
@@ -62,11 +71,11 @@ int hv_serve(const struct ivc_proc_config *cfg, void (*ready)(void *arg, const s
 	if (ready) {
 		ready(arg, &limits);
 	}
-	while (sigwait(&wanted, &signal) != 0) {
+	while (sigwait(&wanted, &number) != 0) {
 	}
 	ivc_proc_stop(proc);
-	if (signal == SIGINT) {
+	if (number == SIGINT) {
 		say("stopped by SIGINT; every VM was told");
 	}
-	return signal == SIGINT ? TOOL_SIGNAL + SIGINT : TOOL_OK;
+	return number == SIGINT ? TOOL_SIGNAL + SIGINT : TOOL_OK;
 }

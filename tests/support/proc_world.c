@@ -132,7 +132,7 @@ void proc_world_dir(struct proc_world *w)
 {
 	memset(w, 0, sizeof(*w));
 	snprintf(w->dir, sizeof(w->dir), "/tmp/ivc-test-XXXXXX");
-	assert_non_null(mkdtemp(w->dir));
+	run_directory(w->dir);
 	snprintf(w->path, sizeof(w->path), "%s/hv.sock", w->dir);
 	snprintf(w->where, sizeof(w->where), "unix:%s", w->path);
 }

@@ -4,11 +4,19 @@
 
 #include <ivc/atomic.h>
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+#define DIRECTORIES 64
+static char directories[DIRECTORIES][64]; /* the latest that were made */
+static unsigned int directories_made;
+static pid_t directories_of;
 
 uint64_t run_number(const char *name, uint64_t usual)
 {
@@ -49,6 +57,42 @@ uint64_t run_random(uint64_t *state)
 uint64_t run_below(uint64_t *state, uint64_t n)
 {
 	return (run_random(state) >> 11) % n;
+}
+
+static void directory_remove(const char *path)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+	char inside[384];
+
+	if (!dir) {
+		return; /* as it should be */
+	}
+	while ((entry = readdir(dir))) {
+		(void)snprintf(inside, sizeof(inside), "%s/%s", path, entry->d_name);
+		(void)unlink(inside);
+	}
+	(void)closedir(dir);
+	(void)rmdir(path);
+}
+
+static void directories_remove(void)
+{
+	for (unsigned int i = 0; i < DIRECTORIES && getpid() == directories_of; i++) {
+		if (directories[i][0]) {
+			directory_remove(directories[i]);
+		}
+	}
+}
+
+void run_directory(char *pattern)
+{
+	assert_non_null(mkdtemp(pattern));
+	if (!directories_of) {
+		directories_of = getpid();
+		assert_int_equal(atexit(directories_remove), 0);
+	}
+	(void)snprintf(directories[directories_made++ % DIRECTORIES], sizeof(directories[0]), "%s", pattern);
 }
 
 void run_gate_pass(struct run_gate *gate)

@@ -37,6 +37,12 @@ struct run_gate {
 };
 void run_gate_pass(struct run_gate *gate);
 
+/**
+ * run_directory - a new directory, as mkdtemp(). Whoever makes it removes it; where a failed test did not get there, it
+ * goes with what is in it when the test process ends.
+ */
+void run_directory(char *pattern);
+
 /** run_until - waits until *@word is @value, at most @ms milliseconds. Return: whether it came. */
 bool run_until(const uint32_t *word, uint32_t value, uint32_t ms);
 

@@ -36,6 +36,11 @@ void tool_init_path(const char *path)
 	(void)unsetenv("IVC_SOCKET");
 }
 
+const char *tool_path(void)
+{
+	return path_of_tool;
+}
+
 int tool_file(const void *data, size_t bytes)
 {
 	const int fd = memfd_create("ivc-test", MFD_CLOEXEC);
@@ -201,7 +206,7 @@ void tool_hv_start(struct tool_hv *hv)
 {
 	memset(hv, 0, sizeof(*hv));
 	(void)snprintf(hv->directory, sizeof(hv->directory), "/tmp/ivc-test-XXXXXX");
-	assert_non_null(mkdtemp(hv->directory));
+	run_directory(hv->directory);
 	(void)snprintf(hv->socket, sizeof(hv->socket), "%s/hv", hv->directory);
 	(void)snprintf(hv->where, sizeof(hv->where), "unix:%s", hv->socket);
 	tool_hv_again(hv);

@@ -22,6 +22,9 @@
 /** tool_init_path - once, first; broken pipes of the test itself are errors of write from then on. */
 void tool_init_path(const char *path);
 
+/** tool_path - the program that tool_start() runs. */
+const char *tool_path(void);
+
 struct tool {
 	pid_t pid;       /* 0: has ended */
 	int out;         /* its stdout as a file, -1: the caller's own */

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 
 /* Shared by actors of one test: when something was seen, in ns. */
 struct board {
@@ -441,6 +443,74 @@ static void test_proc_death_revoke_leaves_no_gap_in_the_window(void **state)
 	proc_world_stop(&w);
 }
 
+/* Joins VM 1's channel, then answers nothing. One thread. */
+static void silent_member(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu;
+	const int fd = proc_raw_vm(w, 2, &vcpu);
+
+	(void)arg;
+	proc_raw_subscribe(vcpu, 1, 1, 1);
+	for (int maps = 0; maps < 3; maps++) {
+		close(proc_raw_next_map(fd, &m));
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) >= 0);
+	proc_say(me, 's');
+	proc_nap(PROC_DEADLINE_MS);
+}
+
+static void takes_back(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+	uint64_t begun;
+
+	(void)arg;
+	proc_vm(w, &g, 1);
+	proc_publish(&g, 1, 16384, &r);
+	proc_say(me, 'p');
+	ACTOR_CHECK(proc_hear(me) == 'r');
+	begun = proc_ms();
+	ACTOR_CHECK(ivc_call_unpublish(&g, ivc_key(1), IVC_UNPUBLISH_REVOKE) == 0);
+	proc_say(me, proc_ms() - begun < 1300 ? 'r' : 'l');
+	ivc_guest_disconnect(&g);
+}
+
+/* Killed, but not gone: somebody holds it at its exit, like a kernel that waits for a disk. */
+static void test_proc_death_that_does_not_come_is_waited_for_in_bounds(void **state)
+{
+	const struct ivc_proc_config config = {.answer_ms = 400};
+	struct ivc_port_levels levels;
+	struct proc_world w;
+	struct proc_actor p, s;
+	bool held;
+	int status;
+
+	(void)state;
+	proc_world_start(&w, &config);
+	proc_actor_start(&w, &p, takes_back, NULL);
+	assert_int_equal(proc_hear(&p), 'p');
+	proc_actor_start(&w, &s, silent_member, NULL);
+	assert_int_equal(proc_hear(&s), 's');
+	held = ptrace(PTRACE_SEIZE, s.pid, NULL, PTRACE_O_TRACEEXIT) == 0;
+	proc_say(&p, 'r');
+	assert_int_equal(proc_hear(&p), 'r');
+	proc_actor_ended_well(&p);
+	proc_world_empty(&w, &levels);
+	if (held) {
+		assert_true(levels.hv.quarantined_bytes > 0);
+		assert_int_equal(waitpid(s.pid, &status, __WALL), s.pid);
+		assert_int_equal(ptrace(PTRACE_DETACH, s.pid, NULL, NULL), 0);
+	}
+	assert_int_equal(proc_actor_status(&s), 256 + SIGKILL);
+	proc_world_stop(&w);
+	if (!held) {
+		skip(); /* tracing is forbidden here */
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +520,7 @@ int main(void)
 		cmocka_unit_test(test_proc_death_of_the_hypervisor_is_shutdown_and_revoked),
 		cmocka_unit_test(test_proc_death_stop_of_the_hypervisor_is_shutdown_and_revoked),
 		cmocka_unit_test(test_proc_death_revoke_leaves_no_gap_in_the_window),
+		cmocka_unit_test(test_proc_death_that_does_not_come_is_waited_for_in_bounds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

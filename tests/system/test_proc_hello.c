@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -305,24 +306,151 @@ static void test_proc_hello_pushed_descriptors_are_not_received(void **state)
 
 	(void)state;
 	proc_world_start(&w, NULL);
-	fd = proc_raw(&w);
-	hello_of(&m, 1);
-	m.type = IVC_WIRE_ASK;
-	memset(&m.u, 0, sizeof(m.u));
-	m.u.ask.what = IVC_WIRE_ASK_LEVELS;
 	for (int i = 0; i < 100; i++) {
+		fd = proc_raw(&w);
+		ivc_wire_start(&m, IVC_WIRE_ASK, 0);
+		m.u.ask.what = IVC_WIRE_ASK_LEVELS;
 		push(fd, &m, 64);
 		assert_int_equal(proc_raw_next(fd, &m, &got), 0);
 		assert_int_equal(m.type, IVC_WIRE_LEVELS);
-		ivc_wire_start(&m, IVC_WIRE_ASK, 0);
-		m.u.ask.what = IVC_WIRE_ASK_LEVELS;
+		close(fd);
 	}
-	/* 6400 descriptors later none is open over there: this connection is the only one more. */
-	assert_int_equal(ivc_port_read_levels(w.where, &w.before), 0);
-	close(fd);
-	w.before.descriptors--;
+	/* 6400 descriptors later none is open over there. */
 	proc_world_settled(&w);
 	proc_world_stop(&w);
+}
+
+/* Who asks again and again on its connections must not keep those who want to be VMs out. */
+static void test_proc_hello_crowd_of_askers_lets_others_in(void **state)
+{
+	struct proc_world w;
+	struct ivc_wire m;
+	int fd[64], got, status;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	for (int i = 0; i < 64; i++) {
+		fd[i] = proc_raw(&w);
+		ivc_wire_start(&m, IVC_WIRE_ASK, 0);
+		m.u.ask.what = IVC_WIRE_ASK_LEVELS;
+		assert_int_equal(ivc_wire_send(fd[i], &m, -1, 0), 0);
+	}
+	for (int i = 0; i < 64; i++) {
+		assert_int_equal(proc_raw_next(fd[i], &m, &got), 0);
+		assert_int_equal(m.type, IVC_WIRE_LEVELS);
+		assert_int_equal(proc_raw_next(fd[i], &m, &got), IVC_E_PIPE); /* one question, one answer, the end */
+	}
+	got = proc_raw_hello(&w, UINT32_MAX, &status); /* an id that nobody can have: it was heard */
+	assert_int_equal(status, IVC_E_INVAL);
+	close(got);
+	for (int i = 0; i < 64; i++) {
+		close(fd[i]);
+	}
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+/* Who is turned away unread can read why, whatever lies unread on the other side: no reset comes before it. */
+static void test_proc_hello_turned_away_unread_reads_why(void **state)
+{
+	struct proc_world w;
+	struct ivc_wire m;
+	int fd[65], got;
+	bool busy = false;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	for (int n = 0; n < 20 && !busy; n++) {
+		proc_actor_kill(&w.hv, SIGSTOP);
+		for (int i = 0; i < 65; i++) {
+			fd[i] = proc_raw(&w);
+		}
+		hello_of(&m, UINT32_MAX);
+		assert_int_equal(ivc_wire_send(fd[64], &m, -1, 0), 0);
+		proc_actor_kill(&w.hv, SIGCONT);
+		assert_int_equal(proc_raw_next(fd[64], &m, &got), 0);
+		assert_int_equal(m.type, IVC_WIRE_WELCOME);
+		/* A slow machine lets it in when the time of the 64 before it is over. */
+		busy = m.u.welcome.status == IVC_E_BUSY;
+		assert_true(busy || m.u.welcome.status == IVC_E_INVAL);
+		for (int i = 0; i < 65; i++) {
+			close(fd[i]);
+		}
+		proc_world_settled(&w);
+	}
+	assert_true(busy);
+	proc_world_stop(&w);
+}
+
+static void test_proc_hello_unused_bytes_that_are_set_refused(void **state)
+{
+	struct proc_world w;
+	struct ivc_wire m;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	hello_of(&m, 1);
+	m.u.room[sizeof(m.u.hello)] = 1;
+	assert_int_equal(refusal(&w, &m, sizeof(m)), IVC_E_PROTO);
+	hello_of(&m, 1);
+	m.u.room[sizeof(m.u.room) - 1] = 0x80;
+	assert_int_equal(refusal(&w, &m, sizeof(m)), IVC_E_PROTO);
+	hello_of(&m, 1);
+	m.seq = 1;
+	assert_int_equal(refusal(&w, &m, sizeof(m)), IVC_E_PROTO);
+	ivc_wire_start(&m, IVC_WIRE_ASK, 0);
+	m.u.ask.what = IVC_WIRE_ASK_LEVELS;
+	m.u.ask.from = 1;
+	assert_int_equal(refusal(&w, &m, sizeof(m)), IVC_E_PROTO);
+	ivc_wire_start(&m, IVC_WIRE_ASK, 0);
+	m.u.ask.what = IVC_WIRE_ASK_VM;
+	m.u.room[sizeof(m.u.ask)] = 1;
+	assert_int_equal(refusal(&w, &m, sizeof(m)), IVC_E_PROTO);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
+/* Whoever can read the directory can lock it; neither start nor stop may depend on that. */
+static void test_proc_hello_locked_directory_stops_nobody(void **state)
+{
+	struct proc_world w;
+	int fd;
+
+	(void)state;
+	proc_world_dir(&w);
+	fd = open(w.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	proc_world_start_in(&w, NULL);
+	proc_world_stop(&w);
+	close(fd);
+}
+
+static void test_proc_hello_lock_that_is_kept_busy(void **state)
+{
+	struct proc_world w;
+	char lock[sizeof(w.path) + 8];
+	struct stat st;
+	int fd;
+
+	(void)state;
+	proc_world_dir(&w);
+	snprintf(lock, sizeof(lock), "%s.lock", w.path);
+	fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(proc_world_begin(&w, NULL), IVC_E_BUSY);
+	close(fd);
+	/* A lock file of somebody who died while starting is in nobody's way. */
+	proc_world_start_in(&w, NULL);
+	assert_int_not_equal(lstat(lock, &st), 0);
+	proc_world_stop(&w);
+	proc_world_dir(&w);
+	snprintf(lock, sizeof(lock), "%s.lock", w.path);
+	assert_int_equal(symlink("elsewhere", lock), 0);
+	assert_int_equal(proc_world_begin(&w, NULL), IVC_E_EXIST);
+	assert_int_equal(unlink(lock), 0);
+	proc_world_clear(&w);
 }
 
 static void stranger(struct proc_world *w, struct proc_actor *me, void *arg)
@@ -401,6 +529,11 @@ int main(void)
 		cmocka_unit_test(test_proc_hello_id_of_a_living_vm_exist),
 		cmocka_unit_test(test_proc_hello_id_of_a_dying_vm_waits_and_succeeds),
 		cmocka_unit_test(test_proc_hello_pushed_descriptors_are_not_received),
+		cmocka_unit_test(test_proc_hello_crowd_of_askers_lets_others_in),
+		cmocka_unit_test(test_proc_hello_turned_away_unread_reads_why),
+		cmocka_unit_test(test_proc_hello_unused_bytes_that_are_set_refused),
+		cmocka_unit_test(test_proc_hello_locked_directory_stops_nobody),
+		cmocka_unit_test(test_proc_hello_lock_that_is_kept_busy),
 		cmocka_unit_test(test_proc_hello_another_user_perm),
 		cmocka_unit_test(test_proc_hello_twice_on_one_connection_ends_the_vm),
 	};

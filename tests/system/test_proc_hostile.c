@@ -198,12 +198,15 @@ enum wrong {
 	WRONG_TYPE,
 	WRONG_SIZE,
 	WRONG_VERSION,
+	NO_BYTES,
+	UNMAPPED_UNASKED,
 	ACK_OF_NOTHING,
 	ACK_OF_ANOTHER,
 	ACK_ABOVE_ZERO,
 	BELL_ACK_OF_NOTHING,
 	VCPU_TYPE,
 	VCPU_SIZE,
+	VCPU_NO_BYTES,
 	PARK_END_OF_NOTHING,
 	PARK_END_WITH_ODD_REASON,
 	CALL_WHILE_PARKED,
@@ -255,6 +258,12 @@ static void does_wrong(struct proc_world *w, struct proc_actor *me, void *arg)
 		m.version = 99;
 		(void)ivc_wire_send(fd, &m, -1, 0);
 		break;
+	case NO_BYTES:
+		(void)send(fd, "", 0, MSG_NOSIGNAL);
+		break;
+	case UNMAPPED_UNASKED:
+		send_type(fd, IVC_WIRE_UNMAPPED, 0, 0);
+		break;
 	case ACK_OF_NOTHING:
 		proc_raw_ack(fd, 12345, 0);
 		break;
@@ -272,6 +281,9 @@ static void does_wrong(struct proc_world *w, struct proc_actor *me, void *arg)
 		break;
 	case VCPU_SIZE:
 		(void)send(vcpu, "short", 5, MSG_NOSIGNAL);
+		break;
+	case VCPU_NO_BYTES:
+		(void)send(vcpu, "", 0, MSG_NOSIGNAL);
 		break;
 	case PARK_END_OF_NOTHING:
 		send_type(vcpu, IVC_WIRE_PARK_END, 1, IVC_E_INTR);
@@ -313,6 +325,7 @@ static void does_wrong(struct proc_world *w, struct proc_actor *me, void *arg)
 
 static void test_proc_hostile_every_wrong_message_ends_the_vm(void **state)
 {
+	struct ivc_port_levels levels;
 	struct proc_world w;
 	struct proc_actor a;
 
@@ -325,6 +338,10 @@ static void test_proc_hostile_every_wrong_message_ends_the_vm(void **state)
 			fail_msg("wrong thing %d", (int)what);
 		}
 		proc_world_settled(&w);
+		assert_int_equal(ivc_port_read_levels(w.where, &levels), 0);
+		if (what == NO_BYTES) {
+			assert_int_equal(levels.ended, what + 1); /* wrong, not closed */
+		}
 	}
 	proc_world_stop(&w);
 }
@@ -508,6 +525,74 @@ static void test_proc_hostile_vm_stuck_in_a_call_stops_nobody_else(void **state)
 	proc_world_stop(&w);
 }
 
+#define SLOW_KEYS 3
+
+/* Joins three channels; from then on answers each request as late as it may. */
+static void slow_member(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_wire m;
+	int vcpu, got;
+	const int fd = proc_raw_vm(w, 2, &vcpu);
+
+	(void)arg;
+	for (uint64_t key = 1; key <= SLOW_KEYS; key++) {
+		proc_raw_subscribe(vcpu, key, 1, key);
+		for (int maps = 0; maps < 3; maps++) {
+			close(proc_raw_next_map(fd, &m));
+			proc_raw_ack(fd, m.seq, 0);
+		}
+		ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) >= 0);
+	}
+	proc_say(me, 's');
+	while (proc_raw_next(fd, &m, &got) == 0) {
+		if (m.type == IVC_WIRE_CLOSE || m.type == IVC_WIRE_UNMAP) {
+			proc_nap(900);
+			proc_raw_ack(fd, m.seq, 0);
+		}
+	}
+}
+
+/* Takes three channels back; says whether that took as long as one silent member may make it take. */
+static void revoker(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_guest g;
+	struct ivc_call_region r;
+	uint64_t begun;
+
+	(void)arg;
+	proc_vm(w, &g, 1);
+	for (uint64_t key = 1; key <= SLOW_KEYS; key++) {
+		proc_publish(&g, key, 16384, &r);
+	}
+	proc_say(me, 'p');
+	ACTOR_CHECK(proc_hear(me) == 'r');
+	begun = proc_ms();
+	for (uint64_t key = 1; key <= SLOW_KEYS; key++) {
+		ACTOR_CHECK(ivc_call_unpublish(&g, ivc_key(key), IVC_UNPUBLISH_REVOKE) == 0);
+	}
+	proc_say(me, proc_ms() - begun < 2500 ? 'r' : 'l');
+	ivc_guest_disconnect(&g);
+}
+
+static void test_proc_hostile_slow_answers_add_up_and_end_the_vm(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p, s;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &p, revoker, NULL);
+	assert_int_equal(proc_hear(&p), 'p');
+	proc_actor_start(&w, &s, slow_member, NULL);
+	assert_int_equal(proc_hear(&s), 's');
+	proc_say(&p, 'r');
+	assert_int_equal(proc_hear(&p), 'r');
+	assert_int_equal(proc_actor_status(&s), 256 + SIGKILL);
+	proc_actor_ended_well(&p);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -520,6 +605,7 @@ int main(void)
 		cmocka_unit_test(test_proc_hostile_unread_bells_merge),
 		cmocka_unit_test(test_proc_hostile_vm_that_cannot_unmap_is_given_up),
 		cmocka_unit_test(test_proc_hostile_vm_stuck_in_a_call_stops_nobody_else),
+		cmocka_unit_test(test_proc_hostile_slow_answers_add_up_and_end_the_vm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

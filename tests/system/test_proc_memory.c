@@ -439,6 +439,30 @@ static void test_proc_memory_lack_of_memory_is_nomem_at_once(void **state)
 	proc_world_stop(&w);
 }
 
+/* Whatever the VMs ask for, the hypervisor never takes more than it was told it may, and lives. */
+static void test_proc_memory_ceiling_of_all_is_nomem(void **state)
+{
+	const struct ivc_proc_config config = {.bytes = UINT64_C(6) << 20};
+	const uint64_t bytes = UINT64_C(1) << 20;
+	struct proc_world w;
+	struct proc_actor a, b;
+
+	(void)state;
+	proc_world_start(&w, &config);
+	proc_actor_start(&w, &a, greedy, (void *)(uintptr_t)&bytes);
+	assert_int_equal(proc_hear(&a), 6); /* five of 1 MiB and a page each; the sixth does not fit */
+	/* It has made room for another VM, and that one meets the same ceiling. */
+	proc_say(&a, 'q');
+	proc_actor_ended_well(&a);
+	proc_world_settled(&w);
+	proc_actor_start(&w, &b, greedy, (void *)(uintptr_t)&bytes);
+	assert_int_equal(proc_hear(&b), 6);
+	proc_say(&b, 'q');
+	proc_actor_ended_well(&b);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_proc_memory_write_to_what_is_not_ours_is_sigsegv),
 		cmocka_unit_test(test_proc_memory_descriptor_quota_of_a_vm_is_nomem),
 		cmocka_unit_test(test_proc_memory_descriptors_of_all_run_out_reserve_stays),
+		cmocka_unit_test(test_proc_memory_ceiling_of_all_is_nomem),
 		cmocka_unit_test(test_proc_memory_lack_of_memory_is_nomem_at_once),
 	};
 

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #define RAM    (UINT64_C(1) << 20)
 #define WINDOW UINT64_C(0x40000000)
@@ -560,6 +561,48 @@ static void test_proc_port_members_of_each_other_leave_at_once(void **state)
 	proc_world_stop(&w);
 }
 
+/* No room for one more descriptor. Return: the first of many that fill it up. */
+static int files_fill(void)
+{
+	const int first = dup(0);
+
+	ACTOR_CHECK(first >= 0);
+	while (dup(0) >= 0) {
+	}
+	return first;
+}
+
+/* A VM process without room for a descriptor: the call says so, nobody is ended, later all works. */
+static void full(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	const struct rlimit few = {256, 256};
+	struct vmm *v = vmm_new(w, 1, 0);
+	struct ivc_sleeper cpu = {0}, late = {0};
+	int first;
+
+	(void)me;
+	(void)arg;
+	ACTOR_CHECK(call(v, &cpu, IVC_HC_VM_ID, 0, 0, 0, 0, 0) == 1);
+	ACTOR_CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	first = files_fill();
+	word_set(v, 64, 4096);
+	ACTOR_CHECK(call(v, &cpu, IVC_HC_PUBLISH, 1, 0, 64, LAYOUT(1), 0) == IVC_E_NOMEM);
+	ACTOR_CHECK(call(v, &late, IVC_HC_VM_ID, 0, 0, 0, 0, 0) == IVC_E_NOMEM);
+	for (int fd = first; fd < (int)few.rlim_cur; fd++) {
+		close(fd);
+	}
+	ACTOR_CHECK(call(v, &late, IVC_HC_VM_ID, 0, 0, 0, 0, 0) == 1);
+	ACTOR_CHECK(call(v, &cpu, IVC_HC_PUBLISH, 1, 0, 64, LAYOUT(1), 0) == 0);
+	ACTOR_CHECK(v->failed == 0);
+	vmm_end(v);
+}
+
+static void test_proc_port_full_descriptor_table_nomem(void **state)
+{
+	(void)state;
+	run_actor(full, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -571,6 +614,7 @@ int main(void)
 		cmocka_unit_test(test_proc_port_detach_with_sleeping_vcpus),
 		cmocka_unit_test(test_proc_port_guest_stop_and_why),
 		cmocka_unit_test(test_proc_port_members_of_each_other_leave_at_once),
+		cmocka_unit_test(test_proc_port_full_descriptor_table_nomem),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -368,10 +368,11 @@ static void test_tool_errors_limits_are_numbers(void **state)
 
 	(void)state;
 	tool_start(&t, TOOL_IN_NULL, TOOL_OUT_FILE, "hv", "--limits", "--json", "--vms", "7", "--granule", "64k",
-		   "--answer-ms", "250", NULL);
+		   "--answer-ms", "250", "--bytes", "5m", NULL);
 	assert_int_equal(tool_end(&t), 0);
 	tool_out_says(&t, "\"vms\":7,");
 	tool_out_says(&t, "\"granule_bytes\":65536,");
+	tool_out_says(&t, "\"bytes\":5242880,");
 	tool_out_says(&t, "\"answer_ms\":250,");
 	tool_out_says(&t, "\"policy\":\"none\"}\n");
 	assert_string_equal(tool_said(&t), "");

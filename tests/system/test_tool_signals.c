@@ -8,6 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct tool_hv hv;
@@ -209,6 +213,135 @@ static unsigned int entries(const char *path)
 	return n - 2;
 }
 
+/* Whether the process has a handler for @number. */
+static bool catches(pid_t pid, int number)
+{
+	unsigned long long caught = 0;
+	char path[64], line[256];
+	FILE *status;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status)) {
+		(void)sscanf(line, "SigCgt: %llx", &caught);
+	}
+	if (status) {
+		(void)fclose(status);
+	}
+	return caught >> (number - 1) & 1;
+}
+
+/* A hypervisor that does not answer holds nobody for longer than the user wants. */
+static void test_tool_signals_connecting_ends_130_at_once(void **state)
+{
+	const struct timespec ms = {.tv_nsec = 1000000};
+	uint64_t begin;
+
+	(void)state;
+	assert_int_equal(kill(hv.tool.pid, SIGSTOP), 0);
+	pub_start();
+	begin = run_now_ns();
+	while (!catches(pub.pid, SIGINT) && run_now_ns() - begin < UINT64_C(1000000) * TOOL_MS) {
+		(void)nanosleep(&ms, NULL);
+	}
+	begin = run_now_ns();
+	assert_int_equal(tool_kill(&pub, SIGINT), 130);
+	assert_true(run_now_ns() - begin < UINT64_C(3000000000)); /* a connect waits for five seconds */
+	said(&pub, "ivc pub: stopped by SIGINT\n");
+	assert_int_equal(kill(hv.tool.pid, SIGCONT), 0);
+	(void)close(input[1]);
+	tool_drop(&pub);
+}
+
+/* `ivc hv | true` serves on, and removes its socket in the end. */
+static void test_tool_signals_hypervisor_without_reader_serves_on(void **state)
+{
+	struct ivc_port_levels levels;
+	const struct timespec ms = {.tv_nsec = 1000000};
+	char directory[] = "/tmp/ivc-test-XXXXXX";
+	char where[64];
+	const char *socket = where + sizeof("unix:") - 1;
+	struct tool t;
+	int out[2], err;
+	const uint64_t begin = run_now_ns();
+
+	(void)state;
+	run_directory(directory);
+	(void)snprintf(where, sizeof(where), "unix:%s/hv", directory);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	(void)close(out[0]);
+	tool_start(&t, TOOL_IN_NULL, out[1], "hv", "--socket", socket, NULL);
+	(void)close(out[1]);
+	do {
+		(void)nanosleep(&ms, NULL);
+		err = ivc_port_read_levels(where, &levels);
+	} while (err && run_now_ns() - begin < UINT64_C(1000000) * TOOL_MS);
+	assert_int_equal(err, 0);
+	assert_int_equal(tool_kill(&t, SIGTERM), 0);
+	assert_int_not_equal(access(socket, F_OK), 0);
+	tool_drop(&t);
+	assert_int_equal(rmdir(directory), 0);
+}
+
+/* As a user without rights: another process of the same user must not see what the hypervisor holds. */
+static void look_into(const char *directory)
+{
+	char socket[80], fds[64];
+	const struct timespec ms = {.tv_nsec = 1000000};
+	struct stat st;
+	const uint64_t begin = run_now_ns();
+	pid_t pid;
+	bool seen;
+
+	if (geteuid() == 0 && (setgid(65534) || setuid(65534))) {
+		_exit(1);
+	}
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)snprintf(socket, sizeof(socket), "%s/hv", directory);
+	pid = fork();
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)execl(tool_path(), "ivc", "hv", "--quiet", "--socket", socket, (char *)NULL);
+		_exit(127);
+	}
+	while (lstat(socket, &st) && run_now_ns() - begin < UINT64_C(1000000) * TOOL_MS) {
+		int status;
+
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			_exit(WIFEXITED(status) && WEXITSTATUS(status) == 127 ? 77 : 2); /* 77: not his to run */
+		}
+		(void)nanosleep(&ms, NULL);
+	}
+	(void)snprintf(fds, sizeof(fds), "/proc/%d/fd", (int)pid);
+	seen = opendir(fds) != NULL;
+	(void)kill(pid, SIGTERM);
+	(void)waitpid(pid, NULL, 0);
+	_exit(seen ? 3 : 0);
+}
+
+static void test_tool_signals_hypervisor_shows_its_descriptors_to_nobody(void **state)
+{
+	char directory[] = "/tmp/ivc-test-XXXXXX";
+	int status = -1;
+	pid_t pid;
+
+	(void)state;
+	run_directory(directory);
+	assert_true(geteuid() != 0 || chown(directory, 65534, 65534) == 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		look_into(directory);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(rmdir(directory), 0);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77) {
+		skip(); /* the tool lies where only root can run it */
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* All processes of a demo share its stdout: when they are gone, its pipe ends. */
 static void demo_stop(int number, uint64_t delay_ns)
 {
@@ -242,7 +375,7 @@ static void test_tool_signals_stopped_demo_leaves_nothing(void **state)
 	uint64_t seed = run_seed("test_tool_signals_stopped_demo_leaves_nothing");
 
 	(void)state;
-	assert_non_null(mkdtemp(directory));
+	run_directory(directory);
 	assert_int_equal(setenv("TMPDIR", directory, 1), 0);
 	for (unsigned int i = 0; i < 12; i++) {
 		demo_stop(i % 3 == 2 ? SIGTERM : SIGINT, run_below(&seed, 300000000));
@@ -263,7 +396,7 @@ static void test_tool_signals_killed_demo_leaves_no_process(void **state)
 	ssize_t n = 1;
 
 	(void)state;
-	assert_non_null(mkdtemp(directory));
+	run_directory(directory);
 	assert_int_equal(setenv("TMPDIR", directory, 1), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	tool_start(&demo, TOOL_IN_NULL, out[1], "demo", NULL);
@@ -297,6 +430,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_tool_signals_killed_hypervisor_ends_both, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tool_signals_stopped_hypervisor_tells_its_vms, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tool_signals_connecting_ends_130_at_once, setup, teardown),
+		cmocka_unit_test(test_tool_signals_hypervisor_without_reader_serves_on),
+		cmocka_unit_test(test_tool_signals_hypervisor_shows_its_descriptors_to_nobody),
 		cmocka_unit_test(test_tool_signals_stopped_demo_leaves_nothing),
 		cmocka_unit_test(test_tool_signals_killed_demo_leaves_no_process),
 	};

@@ -72,8 +72,13 @@ static void *helper_run(void *arg)
 	return NULL;
 }
 
+static uint64_t relaxed_before; /* turns of waiting inside the core when the last helper was started */
+static uint32_t last_started;
+
 static void start(uint32_t i, int64_t (*act)(void))
 {
+	relaxed_before = ivc_fake_count(w.fake, IVC_FAKE_RELAX);
+	last_started = i;
 	helpers[i] = (struct helper){.act = act, .result = INT64_MIN};
 	assert_int_equal(pthread_create(&helpers[i].thread, NULL, helper_run, &helpers[i]), 0);
 }
@@ -92,11 +97,20 @@ static void start_held(uint32_t i, int64_t (*act)(void), enum ivc_fake_op op, st
 	assert_true(run_until(&hold.reached, 1, MS));
 }
 
-/* Gives another thread every chance to get as far as it can. */
+/*
+ * Until the helper started last has got as far as it can: it is done, or it waits inside the core. One that waits where
+ * nothing can be seen of it (for a grace period, or in an op) gets time instead.
+ */
 static void settle(void)
 {
-	const uint64_t end = run_now_ns() + 2000000;
+	const uint64_t unseen = run_now_ns() + 300000000;
+	uint64_t end;
 
+	while (ivc_fake_count(w.fake, IVC_FAKE_RELAX) == relaxed_before &&
+	       ivc_load_acquire_u32(&helpers[last_started].done) == 0 && run_now_ns() < unseen) {
+		(void)sched_yield();
+	}
+	end = run_now_ns() + 2000000; /* more than one wait may be on its way */
 	while (run_now_ns() < end) {
 		(void)sched_yield();
 	}

@@ -18,6 +18,7 @@ static void bell_flush(struct proc_vm *vm)
 {
 	struct ivc_wire m;
 	uint64_t handle;
+	int err;
 
 	do {
 		if (ivc_exchange_u32(&vm->bell_busy, 1)) {
@@ -27,8 +28,9 @@ static void bell_flush(struct proc_vm *vm)
 		if (handle) {
 			ivc_wire_start(&m, IVC_WIRE_BELL, 0);
 			m.u.bell.handle = handle == PROC_BELL_MANY ? 0 : handle;
-			if (ivc_wire_send(vm->ctl, &m, -1, MSG_DONTWAIT) == IVC_E_AGAIN) {
-				proc_vm_fail(vm, PROC_FULL);
+			err = ivc_wire_send(vm->ctl, &m, -1, MSG_DONTWAIT);
+			if (err && err != IVC_E_PIPE) {
+				proc_vm_fail(vm, PROC_FULL); /* a bell that is lost is lost for ever */
 			}
 			return;
 		}

@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define HELLO_MS 1000 /* to say HELLO or ASK; for a dying holder of the id to be gone */
-#define RETRY_MS 5    /* between two looks at a dying holder */
-#define PAUSE_MS 20   /* after accept() could not */
+#define HELLO_MS   1000 /* to say HELLO or ASK; for a dying holder of the id to be gone */
+#define RETRY_MS   5    /* between two looks at a dying holder */
+#define PAUSE_MS   20   /* after accept() could not */
+#define UNREAD_MAX 1024 /* more than the queue of a socket has */
 
 static struct proc_pending *pending_new(struct ivc_proc *proc)
 {
@@ -29,10 +30,17 @@ static void pending_close(struct ivc_proc *proc, struct proc_pending *p)
 	p->fd = -1;
 }
 
+/*
+ * The caller closes @fd. What came in unread would end the connection with a reset and take the status away from the
+ * other side; after SHUT_RD nothing more comes in.
+ */
 static void refuse(struct ivc_proc *proc, int fd, int status)
 {
 	struct ivc_wire m;
 
+	(void)shutdown(fd, SHUT_RD);
+	for (int i = 0; i < UNREAD_MAX && recv(fd, &m, sizeof(m), MSG_DONTWAIT) > 0; i++) {
+	}
 	ivc_wire_start(&m, IVC_WIRE_WELCOME, 0);
 	m.u.welcome.status = status;
 	(void)ivc_wire_send(fd, &m, -1, MSG_DONTWAIT);
@@ -187,6 +195,26 @@ static bool ask(struct ivc_proc *proc, int fd, const struct ivc_wire *m)
 	return !ivc_wire_send(fd, &answer, -1, MSG_DONTWAIT);
 }
 
+/* The bytes of @m behind the @used ones of its part: a later version may give them a meaning. */
+static bool rest_is_zero(const struct ivc_wire *m, size_t used)
+{
+	for (size_t i = used; i < sizeof(m->u.room); i++) {
+		if (m->u.room[i]) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool well_formed(const struct ivc_wire *m)
+{
+	if (m->type == IVC_WIRE_HELLO) {
+		return m->seq == 0 && rest_is_zero(m, sizeof(m->u.hello));
+	}
+	return m->type == IVC_WIRE_ASK && rest_is_zero(m, sizeof(m->u.ask)) &&
+	       (m->u.ask.what == IVC_WIRE_ASK_VM || m->u.ask.from == 0);
+}
+
 static void pending_readable(struct ivc_proc *proc, struct proc_pending *p)
 {
 	struct ivc_wire m;
@@ -202,18 +230,18 @@ static void pending_readable(struct ivc_proc *proc, struct proc_pending *p)
 		pending_close(proc, p); /* also a holder of a HELLO that says more before it was let in */
 		return;
 	}
-	if (m.type == IVC_WIRE_HELLO) {
+	if (well_formed(&m) && m.type == IVC_WIRE_HELLO) {
 		p->hello = m;
 		p->hello_seen = true;
+		p->deadline_ns = proc_now_ns() + (uint64_t)HELLO_MS * 1000000; /* for a dying holder of the id */
 		hello(proc, p);
 		return;
 	}
-	if (m.type != IVC_WIRE_ASK || !ask(proc, p->fd, &m)) {
+	/* One question for each connection: who only asks must not keep a place that others need. */
+	if (!well_formed(&m) || !ask(proc, p->fd, &m)) {
 		refuse(proc, p->fd, IVC_E_PROTO);
-		pending_close(proc, p);
-		return;
 	}
-	p->deadline_ns = proc_now_ns() + (uint64_t)HELLO_MS * 1000000;
+	pending_close(proc, p);
 }
 
 static void reap(struct ivc_proc *proc)

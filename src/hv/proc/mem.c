@@ -68,6 +68,27 @@ void proc_fds_give(struct ivc_proc *proc, struct proc_account *account, uint32_t
 	}
 }
 
+/*
+ * Bytes of all sections have a ceiling, below what the system has: shmem pages that a control group, or a system
+ * without one, has no room for are not refused, they get a process killed, and that would be this one.
+ */
+static bool bytes_take(struct ivc_proc *proc, uint64_t n)
+{
+	uint64_t now = ivc_load_relaxed_u64(&proc->bytes);
+
+	do {
+		if (n > proc->limits.bytes || now > proc->limits.bytes - n) {
+			return false;
+		}
+	} while (!ivc_compare_exchange_u64(&proc->bytes, &now, now + n));
+	return true;
+}
+
+static void bytes_give(struct ivc_proc *proc, uint64_t n)
+{
+	ivc_fetch_sub_u64(&proc->bytes, n);
+}
+
 /* A memfd of @bytes with all its pages present, that cannot shrink or grow. Return: descriptor or -1. */
 static int filled(uint64_t bytes)
 {
@@ -120,6 +141,10 @@ int proc_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct ivc_
 	if (!proc_fds_take(proc, m->account, 1)) {
 		goto no_record;
 	}
+	if (!bytes_take(proc, bytes)) {
+		goto no_bytes;
+	}
+	m->bytes = bytes;
 	m->fd = filled(bytes);
 	if (m->fd < 0) {
 		goto no_fd;
@@ -154,6 +179,8 @@ no_seal:
 no_view:
 	close(m->fd);
 no_fd:
+	bytes_give(proc, bytes);
+no_bytes:
 	proc_fds_give(proc, m->account, 1);
 no_record:
 	free(m);
@@ -168,6 +195,7 @@ static void mem_end(struct ivc_proc *proc, struct proc_mem *m)
 	}
 	/* The pages go when the last process has let go of them; they never come back to us. */
 	close(m->fd);
+	bytes_give(proc, m->bytes);
 	proc_fds_give(proc, m->account, 1);
 	proc_account_drop(m->account);
 	ivc_fetch_sub_u32(&proc->memfds, 1);

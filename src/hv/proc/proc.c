@@ -78,7 +78,7 @@ int ivc_proc_config_limits(const struct ivc_proc_config *cfg, struct ivc_proc_li
 	static const struct ivc_proc_config none = {.size = sizeof(none)};
 	const struct ivc_quota quota = IVC_QUOTA_DEFAULT;
 	struct rlimit files = {1024, 1024};
-	uint64_t most;
+	uint64_t most, registry;
 
 	cfg = cfg ? cfg : &none;
 	if (cfg->size < sizeof(*cfg) || cfg->flags & ~IVC_PROC_QUARANTINE || cfg->reserved ||
@@ -90,7 +90,8 @@ int ivc_proc_config_limits(const struct ivc_proc_config *cfg, struct ivc_proc_li
 	out->hv.size = sizeof(out->hv);
 	out->hv.ops = &proc_ops;
 	out->hv.host = NULL;
-	if (ivc_hv_bytes(&out->hv) == 0) {
+	registry = ivc_hv_bytes(&out->hv);
+	if (registry == 0) {
 		return IVC_E_INVAL;
 	}
 	out->hv.ops = NULL;
@@ -113,6 +114,7 @@ int ivc_proc_config_limits(const struct ivc_proc_config *cfg, struct ivc_proc_li
 		out->quota.memberships = out->hv.vm_memberships;
 	}
 	out->window_bytes = DEFAULT(cfg->window_bytes, UINT64_C(16) << 30);
+	out->bytes = cfg->bytes ? cfg->bytes : proc_room_bytes(registry);
 	out->answer_ms = DEFAULT(cfg->answer_ms, 1000);
 	out->vcpus = DEFAULT(cfg->vcpus, 16);
 	out->vm_fds = DEFAULT(cfg->vm_fds, 1024);
@@ -282,4 +284,5 @@ void ivc_proc_stats(struct ivc_proc *proc, struct ivc_proc_stats *out)
 	out->ended = ivc_load_relaxed_u32(&proc->ended);
 	out->killed = ivc_load_relaxed_u32(&proc->killed);
 	out->instance = proc->instance;
+	out->bytes = ivc_load_relaxed_u64(&proc->bytes);
 }

@@ -24,9 +24,14 @@ struct ivc_proc_config {
 	struct ivc_hv_config hv; /* numbers and flags; `ops` and `host` are this host's and not read */
 	struct ivc_quota quota;  /* of each VM; all zero: IVC_QUOTA_DEFAULT */
 	uint64_t window_bytes;   /* largest window that a VM may ask for; 16 GiB */
-	uint32_t answer_ms;      /* a VM's time to answer a map, close or unmap; 1000 */
-	uint32_t vcpus;          /* of one VM; 16, at most IVC_PROC_VCPUS_MAX */
-	uint32_t vm_fds;         /* descriptors that one VM may make the hypervisor hold; 1024 */
+	/*
+	 * Of all sections together; more is IVC_E_NOMEM. Its default is 3/4 of what the control groups of this process
+	 * and the system have left when it starts. It should be below that: who goes beyond it may be killed.
+	 */
+	uint64_t bytes;
+	uint32_t answer_ms; /* a VM's time to answer a map, close or unmap; 1000 */
+	uint32_t vcpus;     /* of one VM; 16, at most IVC_PROC_VCPUS_MAX */
+	uint32_t vm_fds;    /* descriptors that one VM may make the hypervisor hold; 1024 */
 	uint32_t reserved;
 };
 #define IVC_PROC_VCPUS_MAX 64
@@ -38,7 +43,8 @@ struct ivc_proc;
  * ivc_proc_start - creates the registry, takes the socket, serves in threads of its own until ivc_proc_stop().
  * The socket file of a dead hypervisor is taken over.
  * Return: 0; IVC_E_INVAL (path empty or too long, a number out of range), IVC_E_EXIST (a living hypervisor has the
- *         path, or something that is no socket is there), IVC_E_NOENT (no such directory), IVC_E_PERM (directory not
+ *         path, or something that is no socket is there, or PATH.lock is not ours), IVC_E_BUSY (another one has been
+ *         starting here for a second, PATH.lock is held), IVC_E_NOENT (no such directory), IVC_E_PERM (directory not
  *         writable),
  *         IVC_E_NOMEM (memory, threads or descriptors), IVC_E_OPNOTSUPP (no membarrier, memfd seals or pidfds here),
  *         IVC_E_IO.
@@ -61,6 +67,7 @@ struct ivc_proc_limits {
 	struct ivc_hv_config hv; /* numbers only */
 	struct ivc_quota quota;
 	uint64_t window_bytes;
+	uint64_t bytes; /* of all sections together */
 	uint32_t answer_ms;
 	uint32_t vcpus;
 	uint32_t vm_fds;
@@ -86,6 +93,7 @@ struct ivc_proc_stats {
 	uint32_t ended;    /* VMs ended for a wrong message, a full socket or no answer, since start */
 	uint32_t killed;   /* of these, processes that got SIGKILL */
 	uint64_t instance; /* random per start */
+	uint64_t bytes;    /* of section memory */
 };
 IVC_API void ivc_proc_stats(struct ivc_proc *proc, struct ivc_proc_stats *out);
 

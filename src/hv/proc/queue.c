@@ -8,14 +8,22 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* vm->lock held; @req is off the queue. The waiter may return, and @req be gone, as soon as the lock is free. */
-static void complete_locked(struct proc_vm *vm, struct proc_req *req, int status)
+#define QUICK 8 /* an answer within this part of the time limit costs nothing */
+
+/* vm->lock held; a descriptor that was made for @req alone is not needed any more. */
+static void fd_drop_locked(struct proc_vm *vm, struct proc_req *req)
 {
 	if (req->own_fd && req->fd >= 0) {
 		close(req->fd);
 		proc_fds_give(vm->proc, vm->account, 1);
 		req->fd = -1;
 	}
+}
+
+/* vm->lock held; @req is off the queue. The waiter may return, and @req be gone, as soon as the lock is free. */
+static void complete_locked(struct proc_vm *vm, struct proc_req *req, int status)
+{
+	fd_drop_locked(vm, req);
 	req->status = status;
 	if (req->m.type == IVC_WIRE_VCPU) {
 		vm->vcpus_asked--;
@@ -167,6 +175,38 @@ static struct proc_req *pop_locked(struct proc_vm *vm)
 	return req;
 }
 
+static uint64_t answer_ns(const struct proc_vm *vm)
+{
+	return (uint64_t)vm->proc->limits.answer_ms * 1000000;
+}
+
+/*
+ * Time is bounded for one request, and for many: whoever waits for this VM waits for all that is queued before. So the
+ * time that each answer takes beyond a QUICK part of the limit adds up, and fades as fast while nothing is unanswered;
+ * the sum has the limit of a single answer. A VM that answers quickly may be asked without a pause for ever.
+ */
+static void charge_locked(struct proc_vm *vm)
+{
+	const uint64_t limit = answer_ns(vm);
+	uint64_t took;
+
+	vm->acked_at_ns = proc_now_ns();
+	took = vm->acked_at_ns - vm->sent_at_ns;
+	if (took > limit / QUICK) {
+		vm->debt_ns += took - limit / QUICK;
+	}
+	if (vm->debt_ns > limit) {
+		vm->debt_ns = limit; /* read late by us: there is always time for a quick answer */
+	}
+}
+
+static void fade_locked(struct proc_vm *vm)
+{
+	const uint64_t idle = vm->sent_at_ns - vm->acked_at_ns;
+
+	vm->debt_ns = vm->debt_ns > idle ? vm->debt_ns - idle : 0;
+}
+
 /* proc_queue_send - sends the next request when none is unanswered. VM thread. */
 void proc_queue_send(struct proc_vm *vm)
 {
@@ -181,14 +221,15 @@ void proc_queue_send(struct proc_vm *vm)
 		if (!err) {
 			req->sent = true;
 			vm->sent_at_ns = proc_now_ns();
-			if (req->own_fd) {
-				close(req->fd);
-				proc_fds_give(vm->proc, vm->account, 1);
-				req->fd = -1;
-			}
+			fade_locked(vm);
+			fd_drop_locked(vm, req);
 		} else if (err == IVC_E_NOMEM && req->fd >= 0 && req->m.type == IVC_WIRE_MAP) {
 			complete_locked(vm, pop_locked(vm), IVC_E_NOMEM);
 			req = vm->first;
+		} else if (err == IVC_E_NOMEM && req->fd >= 0) {
+			/* The port's end of the vCPU connection goes, so its thread ends; the VM hears of it. */
+			fd_drop_locked(vm, req);
+			req->m.u.vcpu.status = IVC_E_NOMEM;
 		} else {
 			reason = err == IVC_E_PIPE ? PROC_CLOSED : PROC_FULL;
 		}
@@ -223,6 +264,7 @@ void proc_queue_ack(struct proc_vm *vm, const struct ivc_wire *m)
 	}
 	status = status_from(req, status);
 	pop_locked(vm);
+	charge_locked(vm);
 	if (req->m.type == IVC_WIRE_MAP && !status) {
 		ivc_fetch_add_u32(&vm->views, 1);
 		/*
@@ -248,12 +290,15 @@ out:
 /* proc_queue_wait_ms - until the unanswered request is overdue: 0 now, -1 none is under way. */
 int proc_queue_wait_ms(struct proc_vm *vm)
 {
-	const uint64_t limit = (uint64_t)vm->proc->limits.answer_ms * 1000000;
+	uint64_t limit = answer_ns(vm);
 	uint64_t gone_by;
 	int ms = -1;
 
 	pthread_mutex_lock(&vm->lock);
 	if (vm->first && vm->first->sent) {
+		if (vm->debt_ns > limit / QUICK) {
+			limit -= vm->debt_ns - limit / QUICK;
+		}
 		gone_by = proc_now_ns() - vm->sent_at_ns;
 		ms = gone_by >= limit ? 0 : (int)((limit - gone_by + 999999) / 1000000);
 	}

@@ -5,11 +5,15 @@
  */
 #include "state.h"
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LOCK_MS       1000 /* for another that is starting at this path */
+#define LOCK_RETRY_MS 5
 
 static int status_of(int e)
 {
@@ -23,6 +27,9 @@ static int status_of(int e)
 		return IVC_E_PERM;
 	case EADDRINUSE:
 	case EEXIST:
+	case ELOOP:
+	case EISDIR:
+	case ENXIO:
 		return IVC_E_EXIST;
 	case EMFILE:
 	case ENFILE:
@@ -35,26 +42,35 @@ static int status_of(int e)
 	}
 }
 
-/* The directory of @path, locked: of two that start at once, only one looks, unlinks and binds. Return: -1, errno. */
-static int directory_lock(const char *path)
+/*
+ * The lock file of @path, ours: of two that start at once, only one looks, unlinks and binds. The file is 0600, and not
+ * the directory itself, which whoever may read it could lock and keep.
+ * Return: descriptor; IVC_E_BUSY: somebody keeps it; or as ivc_proc_start().
+ */
+static int lock_take(const char *lock)
 {
-	const char *slash = strrchr(path, '/');
-	char dir[sizeof(((struct sockaddr_un *)0)->sun_path) + 2];
-	int fd, err;
+	const uint64_t until = proc_now_ns() + (uint64_t)LOCK_MS * 1000000;
+	struct stat mine, there;
+	int fd;
 
-	if (!slash) {
-		snprintf(dir, sizeof(dir), ".");
-	} else {
-		snprintf(dir, sizeof(dir), "%.*s/", (int)(slash - path), path);
-	}
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) {
-		return -1;
-	}
 	do {
-		err = flock(fd, LOCK_EX);
-	} while (err && errno == EINTR);
-	return fd;
+		fd = open(lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd < 0) {
+			return status_of(errno);
+		}
+		if (fstat(fd, &mine) || !S_ISREG(mine.st_mode) || mine.st_uid != geteuid()) {
+			close(fd);
+			return IVC_E_EXIST;
+		}
+		/* Whoever had it before has removed the file: a lock on that one keeps nobody out any more. */
+		if (!flock(fd, LOCK_EX | LOCK_NB) && !lstat(lock, &there) && there.st_ino == mine.st_ino &&
+		    there.st_dev == mine.st_dev) {
+			return fd;
+		}
+		close(fd);
+		poll(NULL, 0, LOCK_RETRY_MS);
+	} while (proc_now_ns() < until);
+	return IVC_E_BUSY;
 }
 
 /* Somebody else's file is at the path. Return: true: it was a dead hypervisor's socket and is gone now. */
@@ -108,7 +124,8 @@ static int bind_here(struct ivc_proc *proc)
 /* proc_socket_open - proc->listen listens at @path. Return: as ivc_proc_start(). */
 int proc_socket_open(struct ivc_proc *proc, const char *path)
 {
-	int dir, err;
+	char lock[sizeof(proc->where.sun_path) + sizeof(".lock")];
+	int fd, err;
 	size_t n;
 
 	if (path && strncmp(path, "unix:", 5) == 0) {
@@ -125,13 +142,15 @@ int proc_socket_open(struct ivc_proc *proc, const char *path)
 	if (proc->listen < 0) {
 		return status_of(errno);
 	}
-	dir = directory_lock(path);
-	if (dir < 0) {
-		err = status_of(errno);
+	(void)snprintf(lock, sizeof(lock), "%s.lock", path);
+	fd = lock_take(lock);
+	if (fd < 0) {
+		err = fd;
 		goto fail;
 	}
 	err = bind_here(proc);
-	close(dir);
+	unlink(lock); /* before the lock goes: the file that is there is ours */
+	close(fd);
 	if (!err) {
 		return 0;
 	}
@@ -141,18 +160,17 @@ fail:
 	return err;
 }
 
-/* proc_socket_close - removes the file, if it is still ours. */
+/*
+ * proc_socket_close - removes the file, if it is still ours. It needs no lock: nobody takes over the path of a socket
+ * that listens, and it listens until the file is gone.
+ */
 void proc_socket_close(struct ivc_proc *proc)
 {
-	const int dir = directory_lock(proc->where.sun_path);
 	struct stat st;
 
 	if (!lstat(proc->where.sun_path, &st) && (uint64_t)st.st_dev == proc->path_dev &&
 	    (uint64_t)st.st_ino == proc->path_ino) {
 		unlink(proc->where.sun_path);
-	}
-	if (dir >= 0) {
-		close(dir);
 	}
 	close(proc->listen);
 	proc->listen = -1;

@@ -36,6 +36,7 @@ struct proc_mem {
 	struct proc_account *account;
 	void *addr; /* the core's view, or NULL */
 	uint64_t addr_bytes;
+	uint64_t bytes; /* counted in proc->bytes */
 	int fd;
 	enum ivc_mem_kind kind;
 	uint32_t writable_out; /* a descriptor that may still be mapped for writing has left; VM threads, in order */
@@ -113,11 +114,14 @@ struct proc_vm {
 	struct proc_req *finished;     /* asynchronous ones that are done, oldest first; VM thread only */
 	struct proc_req *finished_last;
 	uint64_t sent_at_ns; /* of first, when sent */
+	uint64_t acked_at_ns;
+	uint64_t debt_ns; /* how long others have waited for slow answers; fades while nothing is unanswered */
 	uint64_t seq;
 	bool gone;                                  /* ops answer at once */
 	int gone_answer;                            /* of close and unmap */
 	bool left;                                  /* DETACH was in order; VM thread only */
 	uint32_t leave_done;                        /* atomic */
+	bool unmapped;                              /* UNMAPPED after it; VM thread only */
 	bool leaving;                               /* DETACH seen: a new call is a wrong message */
 	uint32_t vcpus_asked;                       /* VCPU requests queued */
 	bool dying;                                 /* stats are not read any more; under proc->lock */
@@ -161,6 +165,7 @@ struct ivc_proc {
 
 	pthread_mutex_t mem_lock;
 	struct proc_mem *mems;
+	uint64_t bytes; /* atomic: of all sections */
 
 	/* atomic levels and counters */
 	uint32_t fds, memfds, threads, vms_now, vcpus_now, refused, ended, killed;
@@ -185,6 +190,9 @@ void proc_mem_free(void *host, struct ivc_mem *mem);
 bool proc_mem_seal(struct proc_mem *mem);
 void proc_mem_free_all(struct ivc_proc *proc);
 
+/* room.c */
+uint64_t proc_room_bytes(uint64_t registry);
+
 /* queue.c */
 int proc_map(void *vm, const struct ivc_view *view);
 int proc_close(void *vm, const struct ivc_view *view);
@@ -201,6 +209,7 @@ int proc_vm_start(struct ivc_proc *proc, int fd, const struct ivc_wire *hello);
 void proc_vm_fail(struct proc_vm *vm, enum proc_reason reason);
 void proc_vm_turn(struct proc_vm *vm, int most_ms);
 bool proc_vm_dead(const struct proc_vm *vm, int wait_ms);
+bool proc_hung_up(int fd);
 
 /* vcpu.c */
 void proc_vcpu_add(struct proc_vm *vm, uint32_t cookie);

@@ -24,6 +24,17 @@ void *proc_slot_get(void *host, void *vcpu, ivc_gpa_t at, uint32_t bytes)
 	return NULL;
 }
 
+/*
+ * A message that somebody waits for. Return: PROC_ALIVE, also when the other end is gone; PROC_FULL: it could not be
+ * sent and nobody would send it again.
+ */
+static enum proc_reason tell(int fd, const struct ivc_wire *m)
+{
+	const int err = ivc_wire_send(fd, m, -1, MSG_DONTWAIT);
+
+	return err && err != IVC_E_PIPE ? PROC_FULL : PROC_ALIVE;
+}
+
 /* Any thread, also in a read section: one send that cannot sleep. */
 void proc_unpark(void *host, void *vcpu)
 {
@@ -39,7 +50,7 @@ void proc_unpark(void *host, void *vcpu)
 	 * have heard of it. Partner: serve_call().
 	 */
 	ivc_store_release_u32(&v->unparked, 1);
-	if (ivc_wire_send(vm->ctl, &m, -1, MSG_DONTWAIT) == IVC_E_AGAIN) {
+	if (tell(vm->ctl, &m) != PROC_ALIVE) {
 		proc_vm_fail(vm, PROC_FULL);
 	}
 }
@@ -104,7 +115,7 @@ static enum proc_reason serve_call(struct proc_vcpu *v, const struct ivc_wire *m
 		}
 	}
 	end(v);
-	return ivc_wire_send(v->fd, &reply, -1, MSG_DONTWAIT) == IVC_E_AGAIN ? PROC_FULL : PROC_ALIVE;
+	return tell(v->fd, &reply);
 }
 
 /*
@@ -137,7 +148,7 @@ static enum proc_reason serve_park_end(struct proc_vcpu *v, const struct ivc_wir
 	reply.u.reply.result = v->call.result;
 	reply.u.reply.unparked = ivc_load_acquire_u32(&v->unparked);
 	end(v);
-	return ivc_wire_send(v->fd, &reply, -1, MSG_DONTWAIT) == IVC_E_AGAIN ? PROC_FULL : PROC_ALIVE;
+	return tell(v->fd, &reply);
 }
 
 static void *vcpu_main(void *arg)
@@ -155,7 +166,7 @@ static void *vcpu_main(void *arg)
 	}
 	while (reason == PROC_ALIVE) {
 		err = ivc_wire_recv(v->fd, &m, 0);
-		if (err == IVC_E_PIPE) {
+		if (err == IVC_E_PIPE && proc_hung_up(v->fd)) {
 			break; /* the vCPU is dropped, or the VM has gone */
 		}
 		if (err) {

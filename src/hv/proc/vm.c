@@ -15,9 +15,10 @@
 #define SO_PEERPIDFD 77
 #endif
 
-#define KILL_MS  1000 /* for a process to be gone after SIGKILL */
-#define CLOSE_MS 5    /* for a process to be gone after its socket closed: then it was exiting by itself */
-#define AT_ONCE  64   /* messages read before the queue is looked at again */
+#define KILL_MS   250 /* for a process to be gone after SIGKILL, at least; half of the answer limit if that is more */
+#define CLOSE_MS  5   /* for a process to be gone after its socket closed: then it was exiting by itself */
+#define THREAD_MS 5   /* between two tries to start a thread */
+#define AT_ONCE   64  /* messages read before the queue is looked at again */
 
 /* proc_vm_fail - the VM ends; the first reason counts. Any thread, no sleep. */
 void proc_vm_fail(struct proc_vm *vm, enum proc_reason reason)
@@ -42,6 +43,31 @@ bool proc_vm_dead(const struct proc_vm *vm, int wait_ms)
 }
 
 /*
+ * The control connection is not of use any more: but the last word of a VM that leaves may wait there unread, behind an
+ * error, or because we noticed while sending.
+ */
+static void read_last_word(struct proc_vm *vm)
+{
+	struct ivc_wire m;
+	int failed = 0;
+
+	for (int i = 0; i < AT_ONCE && failed < 2 && !vm->unmapped; i++) {
+		if (ivc_wire_recv(vm->ctl, &m, MSG_DONTWAIT)) {
+			failed++; /* a reset comes before what was sent */
+		} else {
+			vm->unmapped = m.type == IVC_WIRE_UNMAPPED;
+		}
+	}
+}
+
+static int kill_ms(const struct ivc_proc *proc)
+{
+	const uint32_t half = proc->limits.answer_ms / 2;
+
+	return half > KILL_MS ? (int)half : KILL_MS;
+}
+
+/*
  * The VM is over, its process may not know. After this no op for the VM waits for anything: whatever it has mapped is
  * gone with its process, or the answer is that we do not know.
  */
@@ -49,21 +75,24 @@ static void vm_go(struct proc_vm *vm)
 {
 	struct ivc_proc *proc = vm->proc;
 	const enum proc_reason reason = reason_of(vm);
-	/* A VM that has left in order and shows nothing any more may close its end before our goodbye. */
-	const bool spare = ivc_load_acquire_u32(&proc->stopping) ||
-			   (vm->left && reason == PROC_CLOSED && ivc_load_relaxed_u32(&vm->views) == 0);
-	bool dead;
+	bool dead, spare;
 
 	if (vm->gone) {
 		return;
 	}
+	if (vm->left && reason == PROC_CLOSED) {
+		read_last_word(vm);
+	}
+	/* A VM that has left in order and shows nothing any more may close its end before our goodbye. */
+	spare = ivc_load_acquire_u32(&proc->stopping) ||
+		(vm->left && reason == PROC_CLOSED && (vm->unmapped || ivc_load_relaxed_u32(&vm->views) == 0));
 	dead = proc_vm_dead(vm, reason == PROC_CLOSED ? CLOSE_MS : 0);
 	if (!dead && !spare && !(proc->flags & IVC_PROC_QUARANTINE) && vm->pid != proc->own_pid) {
 		/* It may only have closed its socket, and still hold every mapping. */
 		if (!syscall(SYS_pidfd_send_signal, vm->pidfd, SIGKILL, NULL, 0)) {
 			ivc_fetch_add_u32(&proc->killed, 1);
 		}
-		dead = proc_vm_dead(vm, KILL_MS);
+		dead = proc_vm_dead(vm, kill_ms(proc));
 	}
 	if (reason != PROC_CLOSED && reason != PROC_STOP) {
 		ivc_fetch_add_u32(&proc->ended, 1);
@@ -90,10 +119,28 @@ static void serve_message(struct proc_vm *vm, const struct ivc_wire *m)
 			return;
 		}
 		break;
+	case IVC_WIRE_UNMAPPED:
+		if (vm->left) {
+			vm->unmapped = true;
+			proc_vm_fail(vm, PROC_CLOSED);
+			return;
+		}
+		break;
 	default:
 		break;
 	}
 	proc_vm_fail(vm, PROC_WRONG);
+}
+
+/*
+ * proc_hung_up - nothing more can come from the other end of @fd: what read like the end of the connection was that,
+ * and not a message of no bytes.
+ */
+bool proc_hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+	return poll(&p, 1, 0) == 1;
 }
 
 static void serve_control(struct proc_vm *vm)
@@ -107,7 +154,7 @@ static void serve_control(struct proc_vm *vm)
 			return;
 		}
 		if (err) {
-			proc_vm_fail(vm, err == IVC_E_PIPE ? PROC_CLOSED : PROC_WRONG);
+			proc_vm_fail(vm, err == IVC_E_PIPE && proc_hung_up(vm->ctl) ? PROC_CLOSED : PROC_WRONG);
 			return;
 		}
 		serve_message(vm, &m);
@@ -221,14 +268,19 @@ static void *leave_main(void *arg)
 	return NULL;
 }
 
-/* The orderly goodbye. Return: false: no thread for it, nothing was done. */
+/* The orderly goodbye. Return: false: the VM is gone already, nothing was done. */
 static bool leave(struct proc_vm *vm)
 {
 	pthread_t thread;
 	struct ivc_wire bye;
 
-	if (proc_thread(vm->proc, &thread, leave_main, vm)) {
-		return false;
+	/* Without a thread nothing can be asked of the VM while it is detached. It has done nothing wrong: it waits. */
+	while (proc_thread(vm->proc, &thread, leave_main, vm)) {
+		proc_vm_turn(vm, THREAD_MS);
+		if (vm->gone) {
+			return false;
+		}
+		proc_queue_tell(vm);
 	}
 	while (!ivc_load_acquire_u32(&vm->leave_done)) {
 		proc_vm_turn(vm, -1);
@@ -284,7 +336,14 @@ static void *vm_main(void *arg)
 	return NULL;
 }
 
-/* Return: a descriptor of the process behind @fd; -1. */
+/*
+ * Return: a descriptor of the process behind @fd; -1 and errno.
+ *
+ * Before Linux 6.5 there is only its number, as it was at connect(). The process may have died since, another may hold
+ * its socket, and the number may be somebody else's: an open socket proves nothing. It makes this less likely, and
+ * no more is possible here (docs/hosts.md says so). Any other failure means that the process is gone, or that nothing
+ * can be opened.
+ */
 static int pidfd_of(int fd, pid_t pid)
 {
 	int pidfd = -1;
@@ -294,10 +353,13 @@ static int pidfd_of(int fd, pid_t pid)
 	if (!getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &bytes)) {
 		return pidfd;
 	}
+	if (errno != ENOPROTOOPT) {
+		return -1;
+	}
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	/* The number may have been given to another process: not if the one that connected still holds its socket. */
 	if (pidfd >= 0 && poll(&p, 1, 0) != 0) {
 		close(pidfd);
+		errno = ESRCH;
 		pidfd = -1;
 	}
 	return pidfd;
