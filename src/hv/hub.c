@@ -6,6 +6,16 @@
 
 #include "rcu.h"
 
+struct ivc_hvm *ivc_hub_vm(const struct ivc_hv *hv, uint32_t index)
+{
+	return (struct ivc_hvm *)(void *)(hv->vms + index * hv->vm_stride);
+}
+
+struct ivc_chan *ivc_hub_chan(const struct ivc_hv *hv, uint32_t index)
+{
+	return (struct ivc_chan *)(void *)(hv->chans + index * hv->chan_stride);
+}
+
 static uint32_t live_limit(const struct ivc_hv *hv, enum ivc_record_kind kind)
 {
 	return kind == IVC_RECORD_CHAN ? hv->config.channels : hv->config.memberships;

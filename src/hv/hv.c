@@ -117,16 +117,6 @@ uint64_t ivc_hv_bytes(const struct ivc_hv_config *cfg)
 	return plan.bytes;
 }
 
-struct ivc_hvm *ivc_hub_vm(const struct ivc_hv *hv, uint32_t index)
-{
-	return (struct ivc_hvm *)(void *)(hv->vms + index * hv->vm_stride);
-}
-
-struct ivc_chan *ivc_hub_chan(const struct ivc_hv *hv, uint32_t index)
-{
-	return (struct ivc_chan *)(void *)(hv->chans + index * hv->chan_stride);
-}
-
 static int ops_take(struct ivc_plat_ops *out, const struct ivc_plat_ops *ops)
 {
 	struct ivc_plat_ops o = {0};
