@@ -4,7 +4,6 @@
  * it; it does not know what a section is.
  */
 #include "state.h"
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,7 +36,11 @@ static bool number_in(const char *path, const char *name, uint64_t *out)
 	}
 	while (!found && fgets(line, sizeof(line), f)) {
 		if (strncmp(line, name, strlen(name)) == 0) {
-			found = sscanf(line + strlen(name), "%" SCNu64, out) == 1;
+			const char *digits = line + strlen(name);
+			char *end;
+
+			*out = strtoull(digits, &end, 10);
+			found = end != digits;
 			if (!found) {
 				break; /* "max" */
 			}
