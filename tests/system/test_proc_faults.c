@@ -43,7 +43,7 @@ static bool fails(const uint32_t *what, uint32_t wanted)
 {
 	uint32_t left;
 
-	if (!fault || ivc_load_acquire_u32(&fault->pid) != (uint32_t)getpid() || ivc_load_acquire_u32(what) != wanted) {
+	if (ivc_load_acquire_u32(&fault->pid) != (uint32_t)getpid() || ivc_load_acquire_u32(what) != wanted) {
 		return false;
 	}
 	left = ivc_load_relaxed_u32(&fault->times);
@@ -59,7 +59,7 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 	if (m->msg_iovlen == 1 && m->msg_iov[0].iov_len == IVC_WIRE_BYTES) {
 		memcpy(&type, (const uint8_t *)m->msg_iov[0].iov_base + offsetof(struct ivc_wire, type), sizeof(type));
-		if (fails(&fault->send, type)) {
+		if (fault && fails(&fault->send, type)) {
 			return -1;
 		}
 	}
@@ -68,7 +68,7 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 int getsockopt(int fd, int level, int name, void *restrict value, socklen_t *restrict bytes)
 {
-	if (level == SOL_SOCKET && name == SO_PEERPIDFD && fails(&fault->peer, 1)) {
+	if (level == SOL_SOCKET && name == SO_PEERPIDFD && fault && fails(&fault->peer, 1)) {
 		return -1;
 	}
 	return (int)syscall(SYS_getsockopt, fd, level, name, value, bytes);
