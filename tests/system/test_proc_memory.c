@@ -463,6 +463,99 @@ static void test_proc_memory_ceiling_of_all_is_nomem(void **state)
 	proc_world_stop(&w);
 }
 
+/*
+ * A reader that keeps its mapping and its descriptor and says that it closed them: it keeps the old pages, unchanged, and
+ * nothing that is published later ever comes into them.
+ */
+static void keeper(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	const uint8_t *section = NULL;
+	const struct ivc_hv_page *page = NULL;
+	uint64_t bytes = 0;
+	struct ivc_wire m;
+	int vcpu, kept = -1;
+	uint8_t byte = 0;
+	const int fd = proc_raw_vm(w, 2, &vcpu);
+
+	(void)arg;
+	proc_raw_subscribe(vcpu, 1, 1, 1);
+	for (int i = 0; i < 3; i++) {
+		const int got = proc_raw_next_map(fd, &m);
+		void *at = mmap(NULL, m.u.view.bytes, PROT_READ, MAP_SHARED, got, 0);
+
+		ACTOR_CHECK(at != MAP_FAILED);
+		if (m.u.view.kind == IVC_MEM_HV) {
+			page = at;
+		} else if (m.u.view.access == IVC_READ) {
+			section = at;
+			bytes = m.u.view.bytes;
+			kept = dup(got);
+		}
+		close(got);
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	ACTOR_CHECK(proc_raw_hear_reply(vcpu, &m) == 0);
+	ACTOR_CHECK(section != NULL && page != NULL && kept >= 0 && section[0] == 0xaa);
+	proc_say(me, 's');
+	for (int i = 0; i < 3; i++) {
+		int got;
+
+		ACTOR_CHECK(proc_raw_next(fd, &m, &got) == 0 && m.type == IVC_WIRE_CLOSE);
+		proc_raw_ack(fd, m.seq, 0);
+	}
+	proc_say(me, 'c');
+	ACTOR_CHECK(proc_hear(me) == 'l');
+	for (uint64_t i = 0; i < bytes; i++) {
+		ACTOR_CHECK(section[i] == 0xaa);
+	}
+	ACTOR_CHECK(pread(kept, &byte, 1, 0) == 1 && byte == 0xaa);
+	ACTOR_CHECK(lseek(kept, 0, SEEK_END) == (off_t)bytes);
+	ACTOR_CHECK(page->state == IVC_CHANNEL_REVOKED);
+}
+
+static void publisher_again(struct proc_world *w, struct proc_actor *me, void *arg)
+{
+	struct ivc_call_region r;
+	struct ivc_guest g;
+
+	(void)arg;
+	proc_vm(w, &g, 1);
+	proc_publish(&g, 1, 16384, &r);
+	memset(proc_at(&g, r.base.v + 4096), 0xaa, 16384);
+	proc_say(me, 'p');
+	ACTOR_CHECK(proc_hear(me) == 'r');
+	ACTOR_CHECK(ivc_call_unpublish(&g, ivc_key(1), IVC_UNPUBLISH_REVOKE) == 0);
+	for (uint64_t key = 1; key <= 4; key++) {
+		proc_publish(&g, key, 16384, &r);
+		memset(proc_at(&g, r.base.v + 4096), 0xbb, 16384);
+	}
+	proc_say(me, 'n');
+	ACTOR_CHECK(proc_hear(me) == 'q');
+	ivc_guest_disconnect(&g);
+}
+
+static void test_proc_memory_kept_pages_get_no_new_data(void **state)
+{
+	struct proc_world w;
+	struct proc_actor p, k;
+
+	(void)state;
+	proc_world_start(&w, NULL);
+	proc_actor_start(&w, &p, publisher_again, NULL);
+	assert_int_equal(proc_hear(&p), 'p');
+	proc_actor_start(&w, &k, keeper, NULL);
+	assert_int_equal(proc_hear(&k), 's');
+	proc_say(&p, 'r');
+	assert_int_equal(proc_hear(&k), 'c');
+	assert_int_equal(proc_hear(&p), 'n');
+	proc_say(&k, 'l');
+	proc_actor_ended_well(&k);
+	proc_say(&p, 'q');
+	proc_actor_ended_well(&p);
+	proc_world_settled(&w);
+	proc_world_stop(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_proc_memory_descriptor_quota_of_a_vm_is_nomem),
 		cmocka_unit_test(test_proc_memory_descriptors_of_all_run_out_reserve_stays),
 		cmocka_unit_test(test_proc_memory_ceiling_of_all_is_nomem),
+		cmocka_unit_test(test_proc_memory_kept_pages_get_no_new_data),
 		cmocka_unit_test(test_proc_memory_lack_of_memory_is_nomem_at_once),
 	};
 
