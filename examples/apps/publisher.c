@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * VM 1 publishes channel "temp" and sends three messages to whoever listens.
- * Try it: ivc hv --socket /tmp/ivc.sock & ./publisher & ./subscriber
+ * Try it, in three shells: ivc hv --socket /tmp/ivc.sock, ./publisher, ./subscriber
  */
 #include <ivc/connect.h>
 #include <stdio.h>

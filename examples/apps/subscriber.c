@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * VM 2 subscribes to channel "temp" of VM 1 and prints what comes until the publisher closes it.
- * Try it: ivc hv --socket /tmp/ivc.sock & ./publisher & ./subscriber
+ * Try it, in three shells: ivc hv --socket /tmp/ivc.sock, ./publisher, ./subscriber
  */
 #include <ivc/connect.h>
 #include <stdio.h>

@@ -261,8 +261,9 @@ bool demo_show_end(const struct demo_report *r)
 	} else {
 		(void)text_key_words(words, r->key);
 		(void)printf(
-			"ok         next: ivc hv --socket PATH &   ivc sub --socket PATH --vm 2 --from 1 --key %s &   "
-			"date | ivc pub --socket PATH --vm 1 --key %s\n",
+			"ok         next: ivc hv --socket /tmp/ivc.sock & sleep 1; ivc sub --socket /tmp/ivc.sock --vm 2 --from 1 "
+			"--key %s & date | ivc pub --socket /tmp/ivc.sock --vm 1 --key %s\n"
+			"           (ivc is build/release/bin/ivc after ./run demo)\n",
 			words[0] ? words : "demo", words[0] ? words : "demo");
 	}
 	return fflush(stdout) == 0 && !ferror(stdout);
