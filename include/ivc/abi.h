@@ -214,6 +214,11 @@ IVC_ABI_ASSERT_(offsetof(struct ivc_hv_page, seat) == IVC_HV_PAGE_HEADER, "docs/
 #define IVC_HANDLE_INDEX_BITS      24
 #define IVC_HANDLE_GENERATION_BITS 39 /* bit 63 is zero */
 
+/* A 32-bit store to the doorbell page: index of the handle << 8 | target. The target is a seat or this. */
+#define IVC_DOORBELL_BYTES       4096u
+#define IVC_DOORBELL_INDEX_SHIFT 8
+#define IVC_DOORBELL_ALL         0xffu /* every peer; of a subscriber: the publisher */
+
 /* What IVC_HC_VM_INFO writes. */
 #define IVC_VM_INFO_VERSION 1u
 struct ivc_vm_info {

@@ -53,9 +53,9 @@ struct ivc_env {
 
 	/**
 	 * map - make @bytes at @at reachable as normal, write-back, inner shareable memory. Optional: NULL means that
-	 * every guest-physical address is also the address. @at and @bytes are whole granules (the x86_64 trap page: 4096
-	 * bytes); the address must be a multiple of 128 at least, else open answers IVC_E_INVAL. Return: NULL when it
-	 * cannot be done.
+	 * every guest-physical address is also the address. @at and @bytes are whole granules; the x86_64 trap page and the
+	 * doorbell page have 4096 bytes, no memory behind them, and stay mapped. The address must be a multiple of 128 at
+	 * least, else open answers IVC_E_INVAL. Return: NULL when it cannot be done; without a doorbell page bells are calls.
 	 */
 	void *(*map)(void *os, ivc_gpa_t at, uint64_t bytes, bool write);
 	void (*unmap)(void *os, void *at, uint64_t bytes); /* what map gave; optional */
@@ -92,6 +92,7 @@ struct ivc_guest {
 	uint32_t vector_;
 	uint32_t granule_log2_;
 	volatile uint32_t *trap_page_;
+	volatile uint32_t *doorbell_page_; /* NULL: bells are calls */
 	uint32_t trap_;
 };
 
@@ -126,11 +127,12 @@ IVC_MUST_CHECK int ivc_guest_init(struct ivc_guest *g, const struct ivc_env *env
 void ivc_guest_info(const struct ivc_guest *g, struct ivc_guest_facts *out);
 
 /**
- * ivc_guest_interrupt - for the handler of the IVC interrupt: takes the pending bells, so that new ones interrupt
- * again.
- * For guests that sleep on the interrupt: by ivc_env.park, or by themselves after ivc_sub_arm(). Where others of this VM
- * sleep in the WAIT call it takes their bells from them, and they look again after a slice (100 ms).
- * Return: true: some channel of this VM rang. Bounded; what is left raises the interrupt again with the next bell.
+ * ivc_guest_interrupt - for the handler of the IVC interrupt: after it, new bells interrupt again. Where the hypervisor
+ * offers direct bells every bell interrupts by itself, and no call is made. Elsewhere it takes the pending bells; where
+ * others of this VM sleep in the WAIT call it takes theirs too, and they look again after a slice (100 ms).
+ * For guests that sleep on the interrupt: by ivc_env.park, or by themselves after ivc_sub_arm().
+ * Return: true: some channel of this VM may have rung, look once at all that are armed; false: none has, which only a VM
+ *         without a vector can be told. Bounded; what is left raises the interrupt again with the next bell.
  */
 bool ivc_guest_interrupt(struct ivc_guest *g);
 
@@ -433,7 +435,8 @@ size_t ivc_sub_message_max(const struct ivc_sub *s);
 IVC_MUST_CHECK int ivc_sub_drain(struct ivc_sub *s, uint64_t timeout_ns);
 
 /**
- * ivc_sub_arm - for those who sleep by themselves on the interrupt: ask for a bell at the next message.
+ * ivc_sub_arm - for those who sleep by themselves on the interrupt: ask for a bell at the next message. It may be a direct
+ * one, which interrupts and which no WAIT call can see.
  * Return: 0: nothing is there, a bell will come; IVC_E_AGAIN: look again, something is; IVC_E_OPNOTSUPP: opened with
  *         `polls`, nobody rings it; IVC_E_INVAL: not open; as ivc_sub_recv() otherwise.
  */

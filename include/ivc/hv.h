@@ -216,10 +216,18 @@ IVC_API void ivc_hv_park_end(struct ivc_vm *vm, void *vcpu, struct ivc_call *cal
 IVC_API bool ivc_hv_window_access(struct ivc_vm *vm, ivc_gpa_t at, bool write, void *data, uint32_t bytes);
 
 /**
+ * ivc_hv_doorbell - a store of @value to the doorbell page that no direct bell has taken: bits 8-31 index of a handle,
+ * bits 0-7 the target seat, 0xff: every peer. Rings as BELL does; where BELL would answer an error nobody is rung, and it
+ * is counted as a stray write: a store has no answer.
+ * Context: registered thread, not from inside an op: else nothing happens; no sleep.
+ */
+IVC_API void ivc_hv_doorbell(struct ivc_vm *vm, uint32_t value);
+
+/**
  * ivc_hv_view_done - the end of a map or close that answered IVC_LATER. @status as the op would have returned.
  * Context: any registered thread that is not inside the core, no lock held; exactly once per token. Also for a VM that has
  *          died meanwhile: the host answers all it owes (map: IVC_E_SHUTDOWN, close: 0) before or while it detaches
- *          the VM, and later ops for it at once.
+ *          the VM, and later ops for it at once. May call op close and op doorbell.
  */
 IVC_API void ivc_hv_view_done(void *token, int status);
 

@@ -164,6 +164,18 @@ struct ivc_plat_ops {
 	 * Context: no lock held, two vCPUs may come at once; may sleep.
 	 */
 	int (*control)(void *vm, uint64_t nr, uint64_t op, uint64_t arg);
+
+	/**
+	 * doorbell - optional; direct bells. @on: from now on a store of the u32 @value to the doorbell page of VM @from
+	 * raises the IVC interrupt of VM @to without the core; off: no longer. @from has a doorbell page, @to a vector. A
+	 * pair (@from, @value) is on once at most.
+	 * Without the op, or when it fails, such a store must reach ivc_hv_doorbell(), which does the same slower.
+	 * Return: @on: 0, or any IVC_E_*: that store stays a matter of the core. Off is only asked for what was on, and
+	 *         cannot fail.
+	 * Context: any thread, for two VMs also from a call of either, or from ivc_hv_view_done(); a control lock held, but
+	 *          not in the latter; may sleep. Both VMs are attached until off has returned.
+	 */
+	int (*doorbell)(void *from, uint32_t value, void *to, bool on);
 };
 
 #ifdef __cplusplus

@@ -18,6 +18,7 @@
  *	                      over the hypervisor's limit it is DONE with IVC_E_NOMEM. Deadlines are on CLOCK_MONOTONIC.
  *	ivc_hv_park_end       as in hv.h.
  *	ivc_hv_window_access  as in hv.h, answered here.
+ *	ivc_hv_doorbell       rings nobody and counts a stray write: a port has no doorbell page.
  *	ivc_hv_vm_reset       as in hv.h; while the serving thread goes on to serve.
  *	ivc_hv_vm_stats       asks the hypervisor; all zero when it does not answer.
  *	ivc_hv_vm_detach      the orderly goodbye, and also the end of a port whose registry is gone. On the serving
@@ -47,7 +48,8 @@ extern "C" {
 
 /**
  * ivc_port_connect - makes this process the VM cfg->id of the hypervisor behind @where ("unix:PATH").
- * @cfg: id, window, vector, doorbell and clock as for ivc_hv_vm_attach; the quota is the hypervisor's and not read;
+ * @cfg: id, window, vector and clock as for ivc_hv_vm_attach; the quota is the hypervisor's and not read; the doorbell
+ *       page is not offered over a port: VM_INFO tells the guest that there is none, and its bells are calls;
  *       flags: IVC_PORT_*; cfg->host is `vm` of the ops.
  * @ops: required: map, close, unmap, slot_get, unpark. Called if present: slot_put, bell, failed. The others are the
  *       hypervisor's own and never called here. Borrowed until ivc_hv_vm_detach() has answered 0.
@@ -82,6 +84,13 @@ IVC_API int ivc_port_serve(struct ivc_vm *vm);
  * Context: any thread, no call of @vcpu running or parked. An unknown vCPU: no effect.
  */
 IVC_API void ivc_port_vcpu_drop(struct ivc_vm *vm, void *vcpu);
+
+/**
+ * ivc_port_end_calls - calls that wait in the hypervisor end with IVC_E_SHUTDOWN, and all later ones at once: for a VM that
+ * is to end beside a hypervisor that does not answer. Only to serve and to detach is of use then.
+ * Context: the serving thread, before ivc_hv_vm_detach(); no sleep.
+ */
+IVC_API void ivc_port_end_calls(struct ivc_vm *vm);
 
 /*
  * A vCPU of a hosted caller that sleeps in its own thread: zero it, pass its address as `vcpu`, call

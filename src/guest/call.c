@@ -269,6 +269,22 @@ static int info_read(struct ivc_guest *g)
 	return 0;
 }
 
+/* Where bells can be stores. Not finding it is no error: then they are calls. */
+static void doorbell_find(struct ivc_guest *g)
+{
+	void *page;
+
+	if ((g->features_ & IVC_FEATURE_DOORBELL) == 0 || g->doorbell_ == 0 || g->doorbell_ % IVC_DOORBELL_BYTES != 0 ||
+	    !ivc_range_ok(g->doorbell_, IVC_DOORBELL_BYTES)) {
+		return;
+	}
+	page = g->env_.map != NULL ? g->env_.map(g->env_.os, ivc_gpa(g->doorbell_), IVC_DOORBELL_BYTES, true)
+				   : (void *)(uintptr_t)g->doorbell_;
+	if ((uintptr_t)page % sizeof(uint32_t) == 0) {
+		g->doorbell_page_ = page;
+	}
+}
+
 /* Ends what an earlier life held. Bounded: IVC_E_AGAIN when the hypervisor is not done by then. */
 static int reset_all(const struct ivc_guest *g)
 {
@@ -327,7 +343,11 @@ int ivc_guest_init(struct ivc_guest *g, const struct ivc_env *env)
 	if (err != 0) {
 		return err;
 	}
-	return info_read(g);
+	err = info_read(g);
+	if (err == 0) {
+		doorbell_find(g);
+	}
+	return err;
 }
 
 void ivc_guest_info(const struct ivc_guest *g, struct ivc_guest_facts *out)
@@ -351,8 +371,12 @@ bool ivc_guest_interrupt(struct ivc_guest *g)
 	bool any = false;
 	uint32_t turn;
 
-	if ((g->features_ & IVC_FEATURE_WAIT) == 0) {
-		return true; /* nothing can be asked: look everywhere */
+	if ((g->features_ & IVC_FEATURE_WAIT) == 0 || (g->features_ & IVC_FEATURE_DOORBELL) != 0) {
+		/*
+		 * Nothing can be asked, or asking would not tell: a direct bell leaves nothing pending. And nothing need be
+		 * taken: with doorbells every bell interrupts, pending or not (docs/abi.md 3.16).
+		 */
+		return true;
 	}
 	for (turn = 0; turn < INTERRUPTS_MAX; turn++) {
 		if (ivc_call_wait(g, (ivc_handle_t){0}, 0, &rang) != 0) {
@@ -360,7 +384,7 @@ bool ivc_guest_interrupt(struct ivc_guest *g)
 		}
 		any = true;
 	}
-	return any;
+	return any || g->vector_ != 0; /* a peer with a doorbell page may have rung us without a trace */
 }
 
 #include "regs_end.h"

@@ -18,12 +18,8 @@ bool ivc_seats_bell_(struct ivc_pub *p, uint32_t i, uint32_t bit)
 	struct ivc_seat *const seat = &p->seats_[i];
 	const uint32_t arm = ivc_armed_now_(ivc_seats_side_(p, i), bit, seat->rang_);
 
-	/*
-	 * Never parks: a forged arm word would put the publisher to sleep, and a missed bell costs one slice. Over budget
-	 * the next change rings again; what failed for good is not repeated for this sleep.
-	 */
-	if (arm == 0 ||
-	    ivc_call_bell(p->g_, (ivc_handle_t){p->at_.handle}, i, IVC_ALL, IVC_BELL_NO_PARK) == IVC_E_AGAIN) {
+	/* A missed bell costs one slice. Over budget the next change rings again; what failed for good is not repeated. */
+	if (arm == 0 || ivc_wait_ring_(p->g_, p->at_.handle, i, IVC_ALL, arm) == IVC_E_AGAIN) {
 		return false;
 	}
 	seat->rang_ = arm;

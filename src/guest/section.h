@@ -10,8 +10,8 @@
 
 /*
  * Head of the publisher section and of every seat section.
- * arm: 0, or what this member sleeps for: number of the sleep << 2 | IVC_ARM_*. Written by the member, read by its
- * peers.
+ * arm: 0, or what this member sleeps for and how: number of the sleep << IVC_ARM_SHIFT | IVC_ARM_*. Written by the
+ * member, read by its peers.
  */
 struct ivc_side_head {
 	uint32_t arm;
@@ -19,8 +19,10 @@ struct ivc_side_head {
 };
 IVC_ABI_ASSERT_(sizeof(struct ivc_side_head) == IVC_RING_BLOCK, "docs/region.md 2");
 
-#define IVC_ARM_DATA 1u
-#define IVC_ARM_ROOM 2u
+#define IVC_ARM_DATA  1u
+#define IVC_ARM_ROOM  2u
+#define IVC_ARM_CALL  4u /* it sleeps in the WAIT call, which no direct bell ends: ring by BELL */
+#define IVC_ARM_SHIFT 3
 
 /* Publisher section, after the head, one per seat. */
 struct ivc_admission {

@@ -108,11 +108,10 @@ static int admitted(struct ivc_sub *s)
 	return 0;
 }
 
-/* Never parks, and what failed for good is not repeated for this sleep: as ivc_seats_bell_(). */
+/* What failed for good is not repeated for this sleep: as ivc_seats_bell_(). */
 static bool bell(struct ivc_sub *s, uint32_t arm)
 {
-	if (arm == 0 || ivc_call_bell(s->g_, (ivc_handle_t){s->at_.handle}, IVC_ALL, s->at_.seat_number,
-				      IVC_BELL_NO_PARK) == IVC_E_AGAIN) {
+	if (arm == 0 || ivc_wait_ring_(s->g_, s->at_.handle, IVC_ALL, s->at_.seat_number, arm) == IVC_E_AGAIN) {
 		return false;
 	}
 	s->rang_ = arm;
@@ -288,6 +287,7 @@ int ivc_sub_arm(struct ivc_sub *s)
 		return IVC_E_OPNOTSUPP; /* nobody rings a member that said it never sleeps */
 	}
 	(void)ivc_wait_begin_(&wait, s->g_, &s->at_, false, false, &s->arm_, IVC_ARM_DATA, IVC_FOREVER);
+	wait.bits = IVC_ARM_DATA; /* the caller sleeps on the interrupt, also where this library has no park */
 	ivc_wait_arm_(&wait);
 	bytes = peek_try(s, &at);
 	if (bytes == IVC_E_AGAIN) {

@@ -23,7 +23,7 @@ int ivc_wait_begin_(struct ivc_wait *w, const struct ivc_guest *g, const struct 
 		.number = number,
 		.handle = at->handle,
 		.deadline = timeout_ns,
-		.bits = bits,
+		.bits = g->env_.park == NULL ? bits | IVC_ARM_CALL : bits,
 		.sleeps = !polls && (g->env_.park != NULL || (g->features_ & IVC_FEATURE_WAIT) != 0),
 	};
 	if (timeout_ns == 0 || timeout_ns == IVC_FOREVER) {
@@ -57,7 +57,10 @@ static int sleep_slice(struct ivc_wait *w, uint64_t now)
 		slice = w->deadline - now;
 	}
 	if (env->park != NULL) {
-		/* There is a clock: ivc_guest_init() takes no park without one. */
+		/*
+		 * There is a clock: ivc_guest_init() takes no park without one.
+		 * [DOORBELL] the interrupt, then the caller's next look. Partner: ivc_wait_ring_().
+		 */
 		return env->park(env->os, now + slice) == IVC_E_INTR ? IVC_E_INTR : 0;
 	}
 	err = ivc_call_wait(w->g, (ivc_handle_t){w->handle}, slice, &rang);
@@ -75,9 +78,9 @@ static int sleep_slice(struct ivc_wait *w, uint64_t now)
 void ivc_wait_arm_(struct ivc_wait *w)
 {
 	/* Each arming has another number, so that a peer can tell a new sleep from one that it rang for. */
-	*w->number = *w->number < UINT32_MAX >> 2 ? *w->number + 1 : 1;
+	*w->number = *w->number < UINT32_MAX >> IVC_ARM_SHIFT ? *w->number + 1 : 1;
 	w->armed = true;
-	ivc_store_relaxed_u32(&w->side->arm, *w->number << 2 | w->bits);
+	ivc_store_relaxed_u32(&w->side->arm, *w->number << IVC_ARM_SHIFT | w->bits);
 	/* [ARM-FULL] arm word, full fence, then the caller's next look. Partner: ivc_armed_(). */
 	ivc_fence_full();
 }
@@ -124,6 +127,17 @@ uint32_t ivc_armed_(const volatile struct ivc_side_head *side, uint32_t bit, uin
 	/* [ARM-FULL] the caller's change, full fence, then the arm word. Partner: ivc_wait_arm_(). */
 	ivc_fence_full();
 	return ivc_armed_now_(side, bit, rang);
+}
+
+int ivc_wait_ring_(const struct ivc_guest *g, uint64_t handle, uint64_t target, uint64_t own, uint32_t arm)
+{
+	if (g->doorbell_page_ == NULL || (arm & IVC_ARM_CALL) != 0) {
+		return ivc_call_bell(g, (ivc_handle_t){handle}, target, own, IVC_BELL_NO_PARK);
+	}
+	/* [DOORBELL] release: what the peer waits for, then the bell, which is this store. Partner: sleep_slice(). */
+	ivc_store_release_u32(g->doorbell_page_, (uint32_t)(handle << IVC_DOORBELL_INDEX_SHIFT) |
+							 (target == IVC_ALL ? IVC_DOORBELL_ALL : (uint32_t)target));
+	return 0;
 }
 
 #include "regs_end.h"

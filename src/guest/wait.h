@@ -15,7 +15,7 @@ struct ivc_wait {
 	uint64_t handle;
 	uint64_t deadline;
 	uint32_t spins;
-	uint8_t bits; /* IVC_ARM_*: what the peers shall ring for */
+	uint8_t bits; /* IVC_ARM_*: what the peers shall ring for, and how */
 	bool sleeps;
 	bool armed;
 	bool ended; /* no sleep is possible any more: what the last look shows is the end */
@@ -54,4 +54,11 @@ static inline uint32_t ivc_armed_now_(const volatile struct ivc_side_head *side,
 
 	return (arm & bit) != 0 && arm != rang ? arm : 0;
 }
+
+/**
+ * ivc_wait_ring_ - one bell for the sleep @arm of a peer: a store to the doorbell page where that can reach it, else BELL.
+ * @target, @own: as of BELL. Never parks: a forged arm word would put the ringer to sleep.
+ * Return: 0; IVC_E_AGAIN: over budget, the next change rings again; what BELL answers: not to be tried again.
+ */
+int ivc_wait_ring_(const struct ivc_guest *g, uint64_t handle, uint64_t target, uint64_t own, uint32_t arm);
 #endif

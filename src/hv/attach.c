@@ -39,6 +39,25 @@ static bool vm_window_access(struct ivc_vm *base, ivc_gpa_t at, bool write, void
 	return true;
 }
 
+static void vm_doorbell(struct ivc_vm *base, uint32_t value)
+{
+	struct ivc_thread *self = ivc_thread_self();
+	struct ivc_hvm *vm = of(base);
+	bool rung = false;
+
+	if (ivc_core_enter(self) != 0) {
+		return;
+	}
+	if (ivc_vm_enter(vm)) {
+		rung = ivc_load_acquire_u32(&vm->hv->phase) != IVC_HV_OFF && ivc_bell_doorbell(vm, value);
+		ivc_vm_leave(vm);
+	}
+	if (!rung) {
+		ivc_vm_count(&vm->stats.stray_writes);
+	}
+	ivc_core_leave(self);
+}
+
 static int vm_reset(struct ivc_vm *base)
 {
 	struct ivc_thread *self = ivc_thread_self();
@@ -147,6 +166,7 @@ static const struct ivc_vm_entry registry_vm = {
 	.hypercall = vm_hypercall,
 	.park_end = vm_park_end,
 	.window_access = vm_window_access,
+	.doorbell = vm_doorbell,
 	.reset = vm_reset,
 	.detach = vm_detach,
 	.stats = vm_stats,

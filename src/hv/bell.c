@@ -277,26 +277,43 @@ int ivc_bell_ring(struct ivc_hvm *vm, uint64_t handle, uint64_t target, uint64_t
 	return err;
 }
 
-/* The slot of @vm under which it is in the channel that @handle names, or none. Context: read section. */
-static uint32_t slot_of_handle(const struct ivc_hvm *vm, uint64_t handle, struct ivc_chan **out)
+/* As what @vm is in the channel that @handle names, or NULL. Context: read section. */
+static const struct ivc_member *member_of_handle(const struct ivc_hvm *vm, uint64_t handle)
 {
 	struct ivc_chan *chan = ivc_chan_by_handle(vm->hv, handle);
 
 	if (chan == NULL) {
-		return IVC_VM_SLOT_NONE;
+		return NULL;
 	}
-	*out = chan;
 	if (chan->publisher.vm == vm && member_listens(&chan->publisher)) {
-		return chan->publisher.slot;
+		return &chan->publisher;
 	}
 	for (uint32_t seat = 0; seat < chan->plan.seats; seat++) {
 		const struct ivc_member *m = ivc_chan_seat_get(chan, seat);
 
 		if (m != NULL && m->vm == vm && member_listens(m)) {
-			return m->slot;
+			return m;
 		}
 	}
-	return IVC_VM_SLOT_NONE;
+	return NULL;
+}
+
+bool ivc_bell_doorbell(struct ivc_hvm *vm, uint32_t value)
+{
+	const uint32_t low = value & ((1u << IVC_DOORBELL_INDEX_SHIFT) - 1);
+	const struct ivc_member *m;
+	uint64_t handle;
+	uint64_t own = IVC_ALL;
+
+	ivc_rcu_read_lock();
+	handle = ivc_chan_handle_at(vm->hv, value >> IVC_DOORBELL_INDEX_SHIFT);
+	m = member_of_handle(vm, handle);
+	if (m != NULL && m->seat != IVC_SEAT_NONE) {
+		own = m->seat;
+	}
+	ivc_rcu_read_unlock();
+	/* The handle may be stale by now: then BELL says so. */
+	return m != NULL && ivc_bell_ring(vm, handle, low == IVC_DOORBELL_ALL ? IVC_ALL : low, own) == 0;
 }
 
 /* Any pending bell of @vm, from where the last look ended, taken. Return: its handle, or 0. Context: park lock, read section. */
@@ -331,18 +348,17 @@ static uint64_t pending_take_any_locked(struct ivc_hvm *vm)
 /* What a WAIT can answer at once: a handle, IVC_E_STALE, or 0: nothing yet. Context: park lock, read section. */
 static int64_t wait_look_locked(struct ivc_hvm *vm, uint64_t handle)
 {
-	struct ivc_chan *chan = NULL;
-	uint32_t slot;
+	const struct ivc_member *m;
 
 	if (handle == 0) {
 		return (int64_t)pending_take_any_locked(vm);
 	}
-	slot = slot_of_handle(vm, handle, &chan);
-	if (slot == IVC_VM_SLOT_NONE) {
+	m = member_of_handle(vm, handle);
+	if (m == NULL) {
 		return IVC_E_STALE;
 	}
 	/* A channel that has ended rings no more: whoever waits on it is told at once, each time. */
-	if (pending_take(vm, slot) || ivc_load_acquire_u32(&chan->state) != IVC_CHANNEL_LIVE) {
+	if (pending_take(vm, m->slot) || ivc_load_acquire_u32(&m->chan->state) != IVC_CHANNEL_LIVE) {
 		return (int64_t)handle;
 	}
 	return 0;

@@ -33,6 +33,12 @@ int ivc_bell_notify(struct ivc_hvm *vm, ivc_vmid_t publisher, ivc_key_t key, uin
 int ivc_bell_ring(struct ivc_hvm *vm, uint64_t handle, uint64_t target, uint64_t own);
 
 /**
+ * ivc_bell_doorbell - a store to the doorbell page: BELL with the index of the handle in bits 8-31 of @value, the target in
+ * bits 0-7, and the seat that @vm has there. Return: false: nobody was rung, @value names nothing of @vm's.
+ */
+bool ivc_bell_doorbell(struct ivc_hvm *vm, uint32_t value);
+
+/**
  * ivc_bell_wait - WAIT: takes a pending bell, or parks the call.
  * Return: IVC_DONE, call->result is a handle, IVC_E_STALE or IVC_E_AGAIN (timeout 0); IVC_PARKED.
  */

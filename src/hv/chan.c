@@ -56,6 +56,12 @@ struct ivc_chan *ivc_chan_by_handle(struct ivc_hv *hv, uint64_t handle)
 	return ivc_load_acquire_u64(&chan->handle) == handle ? chan : NULL;
 }
 
+uint64_t ivc_chan_handle_at(struct ivc_hv *hv, uint32_t index)
+{
+	/* [HANDLE] acquire: as ivc_chan_by_handle(), which is asked with the answer. */
+	return index < hv->chan_count ? ivc_load_acquire_u64(&ivc_hub_chan(hv, index)->handle) : 0;
+}
+
 /* A fresh record becomes a channel that nobody can find yet. */
 static void chan_prepare(struct ivc_chan *chan, struct ivc_hvm *vm, ivc_key_t key, const struct ivc_region_plan *plan,
 			 uint64_t at)

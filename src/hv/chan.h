@@ -60,6 +60,7 @@ struct ivc_member {
 	uint64_t seat_charge;       /* for the seat section, or what replaces it after a revoke; const after insert */
 	struct ivc_section section; /* seat section; bytes 0: none */
 	bool sleeps;                /* const after insert */
+	uint32_t direct;            /* direct bells that are on; as `view`: whoever runs its op, else chan lock */
 };
 
 /* A seat of a channel. */
@@ -132,6 +133,9 @@ void ivc_chan_put(struct ivc_chan *chan);
 /** ivc_chan_by_handle - the record that @handle names now, or NULL. Context: read section. */
 struct ivc_chan *ivc_chan_by_handle(struct ivc_hv *hv, uint64_t handle);
 
+/** ivc_chan_handle_at - the handle of the channel that has record @index now, or 0. Context: read section. */
+uint64_t ivc_chan_handle_at(struct ivc_hv *hv, uint32_t index);
+
 /** ivc_chan_seat_get - who sits there, or NULL. Context: read section or chan lock. */
 struct ivc_member *ivc_chan_seat_get(const struct ivc_chan *chan, uint32_t seat);
 
@@ -164,6 +168,17 @@ int ivc_member_end(struct ivc_member *m, uint8_t seat_state);
 
 /** ivc_member_take_back - revoke: the member's memory goes, its address range stays. Waits for a join or leave in flight. */
 void ivc_member_take_back(struct ivc_chan *chan, uint32_t seat);
+
+/*
+ * doorbell.c: direct bells between the publisher and a seat. They are on within the time that the publisher's view of the
+ * seat is mapped, and whoever runs the op on that view turns them on and off: so both VMs' records are valid.
+ */
+
+/** ivc_doorbell_on - before the seat turns ACTIVE. Return: for ivc_member.direct. No lock of the channel held. */
+uint32_t ivc_doorbell_on(struct ivc_member *m);
+
+/** ivc_doorbell_off - before the view is closed or unmapped. No lock of the channel held. */
+void ivc_doorbell_off(struct ivc_member *m);
 
 /** ivc_member_views_end - the publisher's window: waits for view ops in flight, unmaps every seat. Return: 0; IVC_E_IO. */
 int ivc_member_views_end(struct ivc_chan *chan);

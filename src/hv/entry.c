@@ -24,6 +24,11 @@ bool ivc_hv_window_access(struct ivc_vm *vm, ivc_gpa_t at, bool write, void *dat
 	return vm->entry->window_access(vm, at, write, data, bytes);
 }
 
+void ivc_hv_doorbell(struct ivc_vm *vm, uint32_t value)
+{
+	vm->entry->doorbell(vm, value);
+}
+
 int ivc_hv_vm_reset(struct ivc_vm *vm)
 {
 	return vm->entry->reset(vm);

@@ -12,6 +12,7 @@ struct ivc_vm_entry {
 	enum ivc_verdict (*hypercall)(struct ivc_vm *vm, void *vcpu, struct ivc_call *call);
 	void (*park_end)(struct ivc_vm *vm, void *vcpu, struct ivc_call *call, int why);
 	bool (*window_access)(struct ivc_vm *vm, ivc_gpa_t at, bool write, void *data, uint32_t bytes);
+	void (*doorbell)(struct ivc_vm *vm, uint32_t value);
 	int (*reset)(struct ivc_vm *vm);
 	int (*detach)(struct ivc_vm *vm);
 	void (*stats)(const struct ivc_vm *vm, struct ivc_vm_stats *out);

@@ -100,6 +100,7 @@ static bool view_settle(struct ivc_member *m, int status)
 	struct ivc_chan *chan = m->chan;
 	const bool mapping = m->view == IVC_VIEW_MAPPING; /* only the runner of the op changes it */
 	const bool gone = mapping ? status != 0 : true;
+	uint32_t direct = 0;
 	struct ivc_section memory;
 	bool memory_over = false;
 	bool again = false;
@@ -111,10 +112,14 @@ static bool view_settle(struct ivc_member *m, int status)
 	} else if (mapping && ivc_map_status(status) == IVC_E_IO) {
 		ivc_vm_fail(chan->publisher.vm); /* its host is broken; a mere lack of room is not */
 	}
+	if (!gone) {
+		direct = ivc_doorbell_on(m);
+	}
 	ivc_lock_take(&chan->hv->waiter, &chan->lock);
 	if (!gone) {
 		chan->seat[m->seat].backed = true;
 		m->view = IVC_VIEW_MAPPED;
+		m->direct = direct;
 		if (m->state == IVC_MEMBER_ACTIVE && chan->state == IVC_CHANNEL_LIVE) {
 			ivc_page_seat_state(chan, m->seat, IVC_SEAT_ACTIVE);
 			m->holds++; /* keeps the channel until the publisher is told */
@@ -167,6 +172,7 @@ static int view_run(struct ivc_member *m)
 
 	do {
 		if (m->view == IVC_VIEW_CLOSING) {
+			ivc_doorbell_off(m);
 			status = ops->close(host, &view);
 		} else {
 			/* The windows of a VM that was given up are not known: nothing is added to them. */
@@ -235,6 +241,9 @@ int ivc_member_views_end(struct ivc_chan *chan)
 		chan->seat[seat].backed = false;
 		ivc_lock_give(&chan->lock);
 		view.mem = shown ? &m->section.mem : NULL;
+		if (shown) {
+			ivc_doorbell_off(m);
+		}
 		err = chan->hv->ops.unmap(vm->host, &view);
 		if (err != 0) {
 			result = IVC_E_IO;
@@ -314,6 +323,7 @@ static void member_prepare(struct ivc_member *m, struct ivc_hvm *vm, struct ivc_
 	m->seat_charge = chan->plan.seat_bytes;
 	m->section.refs = 0;
 	m->sleeps = sleeps;
+	m->direct = 0;
 }
 
 /* The seat is taken, the window's references with it. Return: 0; IVC_E_NOENT; IVC_E_BUSY. */

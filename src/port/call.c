@@ -40,7 +40,7 @@ static int add_locked(struct port *p, void *key, struct port_vcpu **out)
 		v->state = PORT_FREE;
 		return IVC_E_SHUTDOWN;
 	}
-	while (v->fd < 0 && !v->status && !port_gone(p)) {
+	while (v->fd < 0 && !v->status && !port_gone(p) && !p->cut) {
 		pthread_cond_wait(&v->changed, &p->lock);
 	}
 	if (v->fd < 0) {
@@ -126,13 +126,24 @@ void port_calls_end(struct port *p)
 			v->state = PORT_IDLE;
 			unpark_locked(p, v, IVC_E_SHUTDOWN);
 		}
-		if (port_gone(p) && v->state != PORT_FREE && v->fd >= 0) {
+		if ((port_gone(p) || p->cut) && v->state != PORT_FREE && v->fd >= 0) {
 			shutdown(v->fd, SHUT_RDWR);
 		}
 		v->owed = false;
 		pthread_cond_broadcast(&v->changed);
 	}
 	pthread_mutex_unlock(&p->lock);
+}
+
+void ivc_port_end_calls(struct ivc_vm *vm)
+{
+	struct port *p = port_of(vm);
+
+	pthread_mutex_lock(&p->lock);
+	p->leaving = true;
+	p->cut = true;
+	pthread_mutex_unlock(&p->lock);
+	port_calls_end(p);
 }
 
 /* port_calls_close - no call is inside. */

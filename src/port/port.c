@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define OPS_BYTES   offsetof(struct ivc_plat_ops, log) /* a table that ends there has all that a port calls */
 #define HANDSHAKE_S 5    /* the hypervisor itself waits up to one for a dying holder of the id */
 #define LEAVE_MS    2000 /* for vCPU threads to leave */
 #define GOODBYE_MS  5000 /* for the hypervisor's goodbye, which may have to wait for peers that do not answer */
@@ -98,7 +99,7 @@ static int introduce(int fd, const struct ivc_vm_config *cfg)
 	m.u.hello.vector = cfg->vector;
 	m.u.hello.window = cfg->window.v;
 	m.u.hello.window_bytes = cfg->window_bytes;
-	m.u.hello.doorbell = cfg->doorbell;
+	m.u.hello.doorbell = 0; /* not offered over a port: VM_INFO must not tell of a page that rings nobody */
 	m.u.hello.clock_hz = cfg->clock_hz;
 	m.u.hello.clock_offset = cfg->clock_offset;
 	/* What cannot be sent any more may have been answered already: with the reason. */
@@ -128,6 +129,13 @@ static bool port_window_access(struct ivc_vm *vm, ivc_gpa_t at, bool write, void
 		ivc_fetch_add_u64(&p->stray_reads, 1);
 	}
 	return true;
+}
+
+/* The guest was told of no doorbell page. */
+static void port_doorbell(struct ivc_vm *vm, uint32_t value)
+{
+	(void)value;
+	ivc_fetch_add_u64(&port_of(vm)->stray_writes, 1);
 }
 
 static int port_reset(struct ivc_vm *vm)
@@ -324,6 +332,7 @@ static const struct ivc_vm_entry port_entry = {
 	.hypercall = port_hypercall,
 	.park_end = port_park_end,
 	.window_access = port_window_access,
+	.doorbell = port_doorbell,
 	.reset = port_reset,
 	.detach = port_detach,
 	.stats = port_stats,
@@ -332,7 +341,7 @@ static const struct ivc_vm_entry port_entry = {
 static bool config_ok(const struct ivc_vm_config *cfg, const struct ivc_plat_ops *ops)
 {
 	return cfg && cfg->size >= sizeof(*cfg) && !(cfg->flags & ~IVC_PORT_NO_VIEW) && cfg->id.v <= IVC_VM_ID_LAST &&
-	       ivc_range_ok(cfg->window.v, cfg->window_bytes) && ops && ops->size >= sizeof(*ops) && ops->map &&
+	       ivc_range_ok(cfg->window.v, cfg->window_bytes) && ops && ops->size >= OPS_BYTES && ops->map &&
 	       ops->close && ops->unmap && ops->slot_get && ops->unpark;
 }
 

@@ -62,7 +62,8 @@ struct port {
 
 	pthread_mutex_t lock;
 	uint32_t gone;   /* atomic: the registry is; written under the lock */
-	bool leaving;    /* detach has begun */
+	bool leaving;    /* detach has begun, or calls were cut off */
+	bool cut;        /* no answer of the hypervisor to a call is waited for any more */
 	uint32_t inside; /* calls that may still wait for a REPLY */
 	uint64_t seq;
 	struct port_vcpu vcpu[PORT_VCPUS];

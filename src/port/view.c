@@ -3,6 +3,7 @@
  * Which sections the VM's window shows, and what they turn into when the registry goes. It decides what is sane to ask
  * of the ops; what is allowed was decided by the registry. Serving thread only.
  */
+#include "backing.h"
 #include "state.h"
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -27,31 +28,11 @@ static bool sane(const struct port *p, const struct ivc_wire_view *w)
 	       (w->access == IVC_READ || w->access == IVC_READ_WRITE);
 }
 
-/* @bytes of address space, 2 MiB aligned from there on. */
-static void *reserve(uint64_t bytes)
-{
-	const uint64_t extra = bytes >= IVC_HUGE_BYTES ? IVC_HUGE_BYTES : 0;
-	uintptr_t at, good;
-
-	at = (uintptr_t)mmap(NULL, bytes + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (at == (uintptr_t)MAP_FAILED || !extra) {
-		return (void *)at;
-	}
-	good = (at + IVC_HUGE_BYTES - 1) & ~(uintptr_t)(IVC_HUGE_BYTES - 1);
-	if (good != at) {
-		munmap((void *)at, good - at);
-	}
-	if (at + extra != good) {
-		munmap((void *)(good + bytes), at + extra - good);
-	}
-	return (void *)good;
-}
-
 static void *show(int fd, uint64_t bytes, int prot)
 {
-	void *at = reserve(bytes);
+	void *at = ivc_backing_reserve(bytes);
 
-	if (at == MAP_FAILED) {
+	if (!at) {
 		return NULL;
 	}
 	if (mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {

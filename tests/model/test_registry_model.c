@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random calls of four VMs under a few keys, against a reference that fits on a few pages: arrays, no concurrency, no
- * memory. Every result, every level and every pending bell must agree; the invariants of the world hold at every step.
+ * memory. Every result, every level, every pending bell and every direct bell must agree; the invariants of the world
+ * hold at every step.
  *
  * IVC_SEED repeats a run, IVC_OPS sets its length.
  */
@@ -26,6 +27,8 @@
 struct seat {
 	uint32_t vm;  /* index, or NOBODY */
 	bool pending; /* a bell was rung and not heard */
+	bool down;    /* direct bells: publisher to seat, seat to publisher */
+	bool up;
 };
 
 struct channel {
@@ -45,6 +48,7 @@ struct channel {
 
 static struct channel channels[CHANNELS];
 static uint32_t ids[WORLD_VMS];
+static uint64_t strays[WORLD_VMS]; /* stores to the doorbell page that rang nobody, since attach */
 static struct world w;
 static uint64_t rng;
 static uint64_t step;
@@ -150,6 +154,10 @@ static void publisher_ends(struct channel *c, uint32_t state)
 	c->state = state;
 	c->publisher = NOBODY;
 	tell_members(c);
+	for (uint32_t i = 0; i < c->seats; i++) {
+		c->seat[i].down = false;
+		c->seat[i].up = false;
+	}
 	c->used = members(c) != 0;
 }
 
@@ -157,8 +165,7 @@ static void member_leaves(struct channel *c, uint32_t vm)
 {
 	struct seat *seat = seat_of(c, vm);
 
-	seat->vm = NOBODY;
-	seat->pending = false;
+	*seat = (struct seat){.vm = NOBODY};
 	tell_publisher(c);
 	c->used = c->state == IVC_CHANNEL_LIVE || members(c) != 0;
 }
@@ -238,6 +245,7 @@ static void do_publish(uint32_t vm)
 	int64_t got;
 
 	layout |= run_below(&rng, 2) ? IVC_LAYOUT_DEATH_REVOKE : 0;
+	layout |= run_below(&rng, 2) ? IVC_LAYOUT_SLEEPS : 0;
 	layout = run_below(&rng, 3) == 0 ? 0 : layout;
 	memset(&next, 0, sizeof(next));
 	next.used = true;
@@ -282,12 +290,48 @@ static void do_publish(uint32_t vm)
 	fail_msg("the reference has too few channels");
 }
 
+/* VM 3 has no doorbell page, VM 2 no vector. */
+static bool has_page(uint32_t vm)
+{
+	return vm != 3;
+}
+
+static bool has_vector(uint32_t vm)
+{
+	return vm != 2;
+}
+
+static int attach(uint32_t vm, uint32_t id)
+{
+	w.vm_config.doorbell = has_page(vm) ? WORLD_DOORBELL : 0;
+	w.vm_config.vector = has_vector(vm) ? WORLD_VECTOR : 0;
+	strays[vm] = 0;
+	return world_attach(&w, vm, id);
+}
+
+static void late_answers(void);
+
+/* Which direct bells a new member and its publisher get; at times the host cannot make the first or the second. */
+static void doorbells(struct channel *c, struct seat *seat, bool sleeps, uint32_t faulty)
+{
+	const bool down = sleeps && has_page(c->publisher) && has_vector(seat->vm);
+	const bool up = (c->layout & IVC_LAYOUT_SLEEPS) && has_page(seat->vm) && has_vector(c->publisher);
+
+	if (!c->layout) {
+		return;
+	}
+	seat->down = down && faulty != 1;
+	seat->up = up && faulty != (down ? 2 : 1);
+}
+
 static void do_subscribe(uint32_t vm)
 {
 	const uint32_t publisher = (uint32_t)run_below(&rng, WORLD_VMS);
 	const uint64_t key = run_below(&rng, KEYS);
 	const struct levels have = levels_of(vm);
 	struct channel *c = live(ids[publisher], key);
+	const uint64_t sleeps = run_below(&rng, 2);
+	const uint32_t bell_fault = (uint32_t)run_below(&rng, 12); /* 1 and 2: this op doorbell fails */
 	struct world_window at;
 	uint32_t seat = 0;
 	int64_t want = 0;
@@ -308,10 +352,15 @@ static void do_subscribe(uint32_t vm)
 		   have.bytes + head_bytes(c) + c->data + c->seat_bytes > QUOTA_BYTES) {
 		want = IVC_E_DQUOT;
 	}
-	faulty = fault_begin(&w.vm[vm]);
-	got = call_subscribe(&w.vm[vm], &w.vm[publisher], key, run_below(&rng, 2), &at);
-	if (fault_end()) {
-		want = faulty;
+	if (bell_fault == 1 || bell_fault == 2) {
+		ivc_fake_fail(w.fake, IVC_FAKE_DOORBELL, bell_fault, 1, IVC_E_NOSPC);
+		got = call_subscribe(&w.vm[vm], &w.vm[publisher], key, sleeps, &at);
+		late_answers();
+		(void)fault_end();
+	} else {
+		faulty = fault_begin(&w.vm[vm]);
+		got = call_subscribe(&w.vm[vm], &w.vm[publisher], key, sleeps, &at);
+		want = fault_end() ? faulty : want;
 	}
 	agree("subscribe", got, want);
 	if (want != 0) {
@@ -319,8 +368,8 @@ static void do_subscribe(uint32_t vm)
 		return;
 	}
 	agree("subscribe: seat", (int64_t)at.seat, seat);
-	c->seat[seat].vm = vm;
-	c->seat[seat].pending = false;
+	c->seat[seat] = (struct seat){.vm = vm};
+	doorbells(c, &c->seat[seat], sleeps != 0, bell_fault);
 	tell_publisher(c);
 }
 
@@ -398,6 +447,38 @@ static void do_bell(uint32_t vm)
 	agree("bell", call_bell(&w.vm[vm], c->handle ? c->handle : 1, IVC_ALL, own), want);
 }
 
+/* A store to the doorbell page: direct, as BELL, or nothing. */
+static void do_doorbell(uint32_t vm)
+{
+	const struct channel *any = &channels[run_below(&rng, CHANNELS)];
+	const uint64_t index = any->handle ? any->handle & 0xffffff : run_below(&rng, CHANNELS);
+	const uint32_t low = run_below(&rng, 2) ? 0xff : (uint32_t)run_below(&rng, SEATS_MOST + 1);
+	bool direct = false;
+	bool rung = false;
+
+	for (uint32_t i = 0; i < CHANNELS; i++) {
+		struct channel *c = &channels[i];
+
+		if (!c->used || (c->handle & 0xffffff) != index) {
+			continue;
+		}
+		if (c->publisher == vm && low == 0xff) {
+			rung = true;
+			tell_members(c);
+		} else if (c->publisher == vm && low < c->seats && c->seat[low].vm != NOBODY) {
+			rung = true;
+			direct = c->seat[low].down;
+			c->seat[low].pending = c->seat[low].pending || !direct;
+		} else if (seat_of(c, vm) && low == 0xff && c->state == IVC_CHANNEL_LIVE) {
+			rung = true;
+			direct = seat_of(c, vm)->up;
+			c->pending = c->pending || !direct;
+		}
+	}
+	strays[vm] += !rung;
+	agree("doorbell", store_doorbell(&w.vm[vm], (uint32_t)(index << 8) | low), direct);
+}
+
 static void do_look(uint32_t vm)
 {
 	struct channel *c = &channels[run_below(&rng, CHANNELS)];
@@ -441,7 +522,7 @@ static void do_die(uint32_t vm)
 	agree("detach", world_detach(&w, vm), 0);
 	vm_ends(vm);
 	ids[vm] = (uint32_t)run_below(&rng, 2) ? ids[vm] : ids[vm] + WORLD_VMS;
-	agree("attach", world_attach(&w, vm, ids[vm]), 0);
+	agree("attach", attach(vm, ids[vm]), 0);
 }
 
 static void compare_levels(void)
@@ -451,6 +532,7 @@ static void compare_levels(void)
 	uint64_t bytes = 0;
 	uint32_t alive = 0;
 	uint32_t seated = 0;
+	uint32_t direct = 0;
 
 	for (uint32_t i = 0; i < CHANNELS; i++) {
 		const struct channel *c = &channels[i];
@@ -460,6 +542,10 @@ static void compare_levels(void)
 		}
 		alive += c->state == IVC_CHANNEL_LIVE;
 		seated += members(c);
+		for (uint32_t k = 0; k < c->seats; k++) {
+			direct += c->seat[k].down;
+			direct += c->seat[k].up;
+		}
 		if (!taken_back(c)) {
 			sections += 1 + (c->layout ? 1 + members(c) : 0);
 			bytes += head_bytes(c) + c->data + members(c) * c->seat_bytes;
@@ -469,6 +555,7 @@ static void compare_levels(void)
 	agree("memberships", hv.memberships_now, seated);
 	agree("sections", hv.sections_now, sections);
 	agree("bytes", (int64_t)hv.bytes_now, (int64_t)bytes);
+	agree("direct bells", ivc_fake_doorbells(w.fake, NULL), direct);
 	agree("host's sections", ivc_fake_mems(w.fake), sections);
 	for (uint32_t i = 0; i < WORLD_VMS; i++) {
 		const struct levels l = levels_of(i);
@@ -478,6 +565,7 @@ static void compare_levels(void)
 		agree("a VM's memberships", vm.memberships_now, l.memberships);
 		agree("a VM's bytes", (int64_t)vm.bytes_now, (int64_t)l.bytes);
 		agree("quarantined", (int64_t)vm.quarantined, 0);
+		agree("stray stores", (int64_t)vm.stray_writes, (int64_t)strays[i]);
 	}
 }
 
@@ -511,6 +599,8 @@ static void test_registry_model_random_calls_agree_with_the_reference(void **sta
 	assert_int_equal(world_open(&w), 0);
 	for (uint32_t i = 0; i < WORLD_VMS; i++) {
 		ids[i] = w.vm[i].id;
+		assert_int_equal(world_detach(&w, i), 0);
+		assert_int_equal(attach(i, ids[i]), 0);
 	}
 	for (step = 0; step < ops; step++) {
 		const uint32_t vm = (uint32_t)run_below(&rng, WORLD_VMS);
@@ -526,8 +616,10 @@ static void test_registry_model_random_calls_agree_with_the_reference(void **sta
 			do_unsubscribe(vm);
 		} else if (what < 780) {
 			do_notify(vm);
-		} else if (what < 860) {
+		} else if (what < 830) {
 			do_bell(vm);
+		} else if (what < 880) {
+			do_doorbell(vm);
 		} else if (what < 985) {
 			do_look(vm);
 		} else if (what < 998 || step > 100000) { /* every attach costs the fake host a VM for good */

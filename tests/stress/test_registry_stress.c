@@ -83,8 +83,9 @@ static bool one_of(int64_t result, const int64_t *allowed, size_t count)
 static void do_publish(struct worker *me)
 {
 	const uint64_t key = run_below(&me->rng, KEYS);
-	const uint64_t layout =
-		WORLD_SEATS(1 + run_below(&me->rng, 3)) | (run_below(&me->rng, 2) ? IVC_LAYOUT_DEATH_REVOKE : 0);
+	const uint64_t layout = WORLD_SEATS(1 + run_below(&me->rng, 3)) |
+				(run_below(&me->rng, 2) ? IVC_LAYOUT_DEATH_REVOKE : 0) |
+				(run_below(&me->rng, 4) ? IVC_LAYOUT_SLEEPS : 0);
 	struct world_window at;
 	const int64_t got = call_publish_on(me->vm, me->vcpu, key, 4096, layout, &at);
 
@@ -205,6 +206,14 @@ static void do_notify(struct worker *me)
 	}
 }
 
+/* Values that are in use, that were, and that never are: whom they ring changes all the time. */
+static void do_doorbell(struct worker *me)
+{
+	const uint32_t low = run_below(&me->rng, 2) ? 0xff : (uint32_t)run_below(&me->rng, 4);
+
+	(void)store_doorbell(me->vm, (uint32_t)run_below(&me->rng, 2 * KEYS * WORLD_VMS) << 8 | low);
+}
+
 /* A parked call ends exactly once: by an unpark, or by us. */
 static void do_wait(struct worker *me)
 {
@@ -262,6 +271,9 @@ static void do_die(struct worker *me)
 	if (err == 0 && ivc_fake_views(me->vm->host, NULL, 0) != 0) {
 		note(me, "a detached VM has views", 0);
 	}
+	if (err == 0 && ivc_fake_doorbells(w.fake, me->vm->host) != 0) {
+		note(me, "a detached VM rings, or is rung", 0);
+	}
 	cfg.id = ivc_vmid(me->vm->id);
 	cfg.window = ivc_gpa(world_window(me->vm->id - 1));
 	cfg.host = me->vm->host;
@@ -295,8 +307,10 @@ static void *worker_run(void *arg)
 			do_unpublish(me);
 		} else if (what < 145) {
 			do_unsubscribe(me);
-		} else if (what < 170) {
+		} else if (what < 158) {
 			do_notify(me);
+		} else if (what < 170) {
+			do_doorbell(me);
 		} else if (what < 196) {
 			do_wait(me);
 		} else if (what < 198 || !me->dies) {
@@ -369,7 +383,8 @@ static void race(const char *name, uint32_t vms, uint32_t vcpus, bool dies, bool
 	const uint32_t count = vms * vcpus;
 
 	world_defaults(&w);
-	w.vm_config.vector = 33;
+	w.vm_config.vector = WORLD_VECTOR;
+	w.vm_config.doorbell = WORLD_DOORBELL;
 	assert_int_equal(world_open(&w), 0);
 	ivc_fake_hook(w.fake, yield_hook, NULL);
 	ivc_store_release_u32(&stop, 0);

@@ -113,7 +113,7 @@ static uint64_t take_register(struct history *h)
 static void usual_registers(struct history *h, uint64_t nr, uint64_t arg[6])
 {
 	static const uint64_t layouts[] = {0, WORLD_SECTIONED, WORLD_SEATS(3),
-					   WORLD_SEATS(2) | IVC_LAYOUT_DEATH_REVOKE};
+					   WORLD_SEATS(2) | IVC_LAYOUT_DEATH_REVOKE | IVC_LAYOUT_SLEEPS};
 	const uint8_t b = take(&h->in);
 	const uint64_t key = b & 3;
 	const uint64_t publisher = 1 + (b >> 2 & 3);
@@ -292,14 +292,14 @@ static void step_park(struct history *h, uint8_t which)
 
 static void step_fail(struct history *h)
 {
-	static const enum ivc_fake_op ops[] = {IVC_FAKE_ANY,   IVC_FAKE_MEM_NEW,  IVC_FAKE_MAP,    IVC_FAKE_CLOSE,
-					       IVC_FAKE_UNMAP, IVC_FAKE_SLOT_GET, IVC_FAKE_CONTROL};
+	static const enum ivc_fake_op ops[] = {IVC_FAKE_ANY,   IVC_FAKE_MEM_NEW,  IVC_FAKE_MAP,     IVC_FAKE_CLOSE,
+					       IVC_FAKE_UNMAP, IVC_FAKE_SLOT_GET, IVC_FAKE_CONTROL, IVC_FAKE_DOORBELL};
 	static const int codes[] = {IVC_E_IO, IVC_E_NOMEM, IVC_E_SHUTDOWN, -4711};
 	const uint8_t b = take(&h->in);
 	const uint8_t n = take(&h->in);
 
 	h->faults = true;
-	ivc_fake_fail(h->w.fake, ops[b % 7], 1 + n % 8, n & 0x80 ? 1000 : 1 + n / 16 % 4, codes[b / 7 % 4]);
+	ivc_fake_fail(h->w.fake, ops[b % 8], 1 + n % 8, n & 0x80 ? 1000 : 1 + n / 16 % 4, codes[b / 8 % 4]);
 }
 
 static void step_life(struct history *h)
@@ -358,6 +358,18 @@ static void step_access(struct history *h)
 	(void)ivc_fake_store(vm->host, at & ~UINT64_C(7), 8, at);
 }
 
+/* A register as it is, or a handle as the page wants it. */
+static void step_doorbell(struct history *h, struct world_vm *vm)
+{
+	const uint8_t low = take(&h->in);
+	const uint64_t value = take_register(h);
+
+	if (vm->vm) {
+		(void)store_doorbell(vm, low & 0x80 ? (uint32_t)value
+						    : (uint32_t)(value << 8) | (low & 4 ? 0xff : low & 3));
+	}
+}
+
 static void step(struct history *h)
 {
 	const uint8_t b = take(&h->in);
@@ -383,7 +395,11 @@ static void step(struct history *h)
 		ivc_fake_ram_protect(vm->host, 0, b & 0x80);
 		break;
 	case 15:
-		(void)ivc_fake_store(vm->host, 0x1008, 8, take_register(h));
+		if (b & 0x40) {
+			step_doorbell(h, vm);
+		} else {
+			(void)ivc_fake_store(vm->host, 0x1008, 8, take_register(h));
+		}
 		break;
 	default:
 		step_call(h);
@@ -406,6 +422,7 @@ const char *bytes_run(const uint8_t *data, size_t size)
 	h.w.config.vm_memberships = 4;
 	h.w.config.region_bytes = UINT64_C(1) << 16;
 	h.w.vm_config.vector = 1;
+	h.w.vm_config.doorbell = WORLD_DOORBELL;
 	h.w.vm_config.flags = size && data[0] & 1 ? IVC_VM_PRIVILEGED : 0;
 	h.w.vm_config.window_bytes = UINT64_C(1) << 20;
 	if (world_open(&h.w) != 0) {

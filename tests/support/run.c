@@ -25,6 +25,14 @@ uint64_t run_number(const char *name, uint64_t usual)
 	return text && *text ? strtoull(text, NULL, 0) : usual;
 }
 
+uint64_t run_scaled(uint64_t loops)
+{
+	const uint64_t scale = run_number("IVC_TEST_SCALE", 1);
+	const uint64_t scaled = loops / (scale ? scale : 1);
+
+	return scaled ? scaled : 1;
+}
+
 uint64_t run_now_ns(void)
 {
 	struct timespec now;

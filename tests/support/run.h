@@ -22,6 +22,9 @@ uint64_t run_seed(const char *test);
 /** run_number - the environment's @name as a number, else @usual. */
 uint64_t run_number(const char *name, uint64_t usual);
 
+/** run_scaled - @loops divided by IVC_TEST_SCALE, at least 1: loop counts that fit a slow machine too. */
+uint64_t run_scaled(uint64_t loops);
+
 /** run_random - the next number of a small generator; *@state is any number but 0. */
 uint64_t run_random(uint64_t *state);
 /** run_below - a random number below @n. */

@@ -104,6 +104,7 @@ int tool_end(struct tool *t)
 	const uint64_t end = run_now_ns() + UINT64_C(1000000) * TOOL_MS;
 	int status = 0;
 
+	assert_true(t->pid > 1); /* never a group, never all */
 	while (waitpid(t->pid, &status, WNOHANG) == 0) {
 		if (run_now_ns() > end) {
 			fail_msg("the tool does not end; it said: %s", tool_said(t));
@@ -116,6 +117,7 @@ int tool_end(struct tool *t)
 
 int tool_kill(struct tool *t, int signal)
 {
+	assert_true(t->pid > 1); /* never a group, never all */
 	assert_int_equal(kill(t->pid, signal), 0);
 	return tool_end(t);
 }

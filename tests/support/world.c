@@ -165,6 +165,9 @@ const char *world_close(struct world *w)
 				wrong = "a detached VM has views";
 			}
 		}
+		if (!wrong && ivc_fake_doorbells(w->fake, NULL)) {
+			wrong = "a direct bell is still on";
+		}
 		if (ivc_hv_destroy(w->hv) != 0 && !wrong) {
 			wrong = "destroy refused";
 		}
@@ -287,6 +290,15 @@ enum ivc_verdict call_wait(struct world_vm *vm, uint32_t vcpu, struct ivc_call *
 {
 	*c = (struct ivc_call){.nr = IVC_HC_WAIT, .arg = {handle, timeout}, .result = INT64_MIN};
 	return ivc_hv_hypercall(vm->vm, ivc_fake_vcpu(vm->host, vcpu), c);
+}
+
+bool store_doorbell(struct world_vm *vm, uint32_t value)
+{
+	if (ivc_fake_doorbell(vm->host, value)) {
+		return true;
+	}
+	ivc_hv_doorbell(vm->vm, value);
+	return false;
 }
 
 int64_t call_reset(struct world_vm *vm)

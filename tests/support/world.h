@@ -28,6 +28,8 @@
 #define WORLD_UNTOUCHED    UINT64_C(0x7574756f75636864) /* what the helpers put into out slots before a call */
 #define WORLD_PARKED       INT64_C(0x5041524b4544)      /* a call that should have been DONE was not */
 #define WORLD_GRANULE      UINT64_C(4096)
+#define WORLD_DOORBELL     UINT64_C(0xc0001000) /* for vm_config.doorbell; there is nothing */
+#define WORLD_VECTOR       33u
 #define WORLD_CANARY       UINT64_C(0xca7ca7ca7ca7ca7c)
 
 /* One-seat sectioned channel with seat sections of one granule, and n seats. */
@@ -102,6 +104,8 @@ int64_t call_look(struct world_vm *vm, uint64_t handle);
 /** call_wait - WAIT that may park: @c lives in the caller's memory until it is over. */
 enum ivc_verdict call_wait(struct world_vm *vm, uint32_t vcpu, struct ivc_call *c, uint64_t handle, uint64_t timeout);
 int64_t call_reset(struct world_vm *vm);
+/** store_doorbell - the VM stores @value to its doorbell page. Return: whether a direct bell took it. */
+bool store_doorbell(struct world_vm *vm, uint32_t value);
 
 /** view_finish - ends all pending ops of @vm with @status and tells the registry. Return: how many. */
 uint32_t view_finish(struct world_vm *vm, int status);

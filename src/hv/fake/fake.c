@@ -42,6 +42,7 @@ static void vm_free(struct ivc_fake_vm *vm)
 	(void)pthread_mutex_destroy(&vm->lock);
 	free(vm->ram);
 	free(vm->view);
+	free(vm->direct);
 	free(vm);
 }
 

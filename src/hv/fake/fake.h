@@ -32,6 +32,7 @@ enum ivc_fake_op {
 	IVC_FAKE_UNMAP,
 	IVC_FAKE_SLOT_GET,
 	IVC_FAKE_CONTROL,
+	IVC_FAKE_DOORBELL,
 	IVC_FAKE_MEM_FREE, /* from here on: cannot fail */
 	IVC_FAKE_SLOT_PUT,
 	IVC_FAKE_BELL,
@@ -40,6 +41,7 @@ enum ivc_fake_op {
 	IVC_FAKE_RELAX,
 	IVC_FAKE_FAILED,
 	IVC_FAKE_LOG,
+	IVC_FAKE_DOORBELL_OFF,
 	IVC_FAKE_OPS
 };
 
@@ -47,7 +49,8 @@ enum ivc_fake_op {
 struct ivc_fake_entry {
 	enum ivc_fake_op op;
 	uint32_t vm; /* id */
-	uint64_t at; /* GPA; of bell: the handle; of control: the call number */
+	uint64_t
+		at; /* GPA; of bell: the handle; of control: the call number; of doorbell: the value, `mem`: whom it rings */
 	uint64_t bytes;
 	uint64_t mem; /* serial number of the memory */
 	uint32_t access;
@@ -116,6 +119,12 @@ bool ivc_fake_fill(struct ivc_fake_vm *vm, uint64_t at, uint64_t bytes, uint64_t
 /** ivc_fake_filled - every 8-byte word of a range can be loaded and is @value. */
 bool ivc_fake_filled(struct ivc_fake_vm *vm, uint64_t at, uint64_t bytes, uint64_t value);
 
+/**
+ * ivc_fake_doorbell - the VM stores @value to its doorbell page.
+ * Return: true: a direct bell took it; false: none is on, the store is for ivc_hv_doorbell().
+ */
+bool ivc_fake_doorbell(struct ivc_fake_vm *vm, uint32_t value);
+
 /* What was asked for. */
 
 /** ivc_fake_count - ops of this kind so far; IVC_FAKE_ANY: of all kinds that can fail. */
@@ -131,6 +140,10 @@ uint32_t ivc_fake_views(struct ivc_fake_vm *vm, struct ivc_fake_view *out, uint3
 /** ivc_fake_mems, ivc_fake_mem_bytes - memory that mem_new gave and mem_free has not taken back. */
 uint32_t ivc_fake_mems(struct ivc_fake *fake);
 uint64_t ivc_fake_mem_bytes(struct ivc_fake *fake);
+/** ivc_fake_doorbells - direct bells that are on; with @vm only those that it rings or hears. */
+uint32_t ivc_fake_doorbells(struct ivc_fake *fake, const struct ivc_fake_vm *vm);
+/** ivc_fake_doorbell_to - id of the VM that a store of @value by @vm rings directly. Return: false: none. */
+bool ivc_fake_doorbell_to(struct ivc_fake_vm *vm, uint32_t value, uint32_t *to);
 /** ivc_fake_pins - slots that were got and not put. */
 uint32_t ivc_fake_pins(const struct ivc_fake *fake);
 /** ivc_fake_depth - how many ops the calling thread is inside of. */

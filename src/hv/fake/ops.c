@@ -26,7 +26,7 @@ uint32_t ivc_fake_depth(void)
 	return depth;
 }
 
-static void violation(struct ivc_fake *fake, const char *what, uint64_t at)
+void ivc_fake_violation_(struct ivc_fake *fake, const char *what, uint64_t at)
 {
 	if (ivc_fetch_add_u32(&fake->violations, 1) == 0) {
 		(void)snprintf(fake->first_violation, sizeof(fake->first_violation), "%s (0x%llx)", what,
@@ -35,14 +35,14 @@ static void violation(struct ivc_fake *fake, const char *what, uint64_t at)
 }
 
 /* Every op begins here. Return: the code that it shall fail with, or 0. */
-static int op_begin(struct ivc_fake *fake, enum ivc_fake_op op, struct ivc_fake_vm *vm)
+int ivc_fake_op_begin_(struct ivc_fake *fake, enum ivc_fake_op op, struct ivc_fake_vm *vm)
 {
 	int code = 0;
 
 	depth++;
 	(void)ivc_fetch_add_u64(&fake->count[op], 1);
 	if (vm && ivc_load_acquire_u32(&vm->retired)) {
-		violation(fake, "an op names a VM that was detached", vm->id);
+		ivc_fake_violation_(fake, "an op names a VM that was detached", vm->id);
 	}
 	if (fake->hook) {
 		fake->hook(fake->hook_arg, op, vm);
@@ -64,7 +64,7 @@ static int op_begin(struct ivc_fake *fake, enum ivc_fake_op op, struct ivc_fake_
 }
 
 /* ... and ends here. */
-static void op_end(struct ivc_fake *fake, const struct ivc_fake_entry *entry)
+void ivc_fake_op_end_(struct ivc_fake *fake, const struct ivc_fake_entry *entry)
 {
 	depth--;
 	if (!(fake->flags & IVC_FAKE_QUIET)) {
@@ -130,7 +130,7 @@ void ivc_fake_mem_end_(struct ivc_fake *fake, struct fake_mem *mem)
 
 	for (uint64_t i = 0; i < bytes; i++) {
 		if (at[i] != FAKE_CANARY) {
-			violation(fake, "memory was written after mem_free", mem->serial);
+			ivc_fake_violation_(fake, "memory was written after mem_free", mem->serial);
 			break;
 		}
 	}
@@ -148,10 +148,10 @@ static int op_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct
 	struct ivc_fake *fake = host;
 	struct ivc_fake_entry entry = {.op = IVC_FAKE_MEM_NEW, .bytes = bytes};
 	struct fake_mem *mem = NULL;
-	int err = op_begin(fake, IVC_FAKE_MEM_NEW, NULL);
+	int err = ivc_fake_op_begin_(fake, IVC_FAKE_MEM_NEW, NULL);
 
 	if (bytes == 0 || bytes % fake->granule) {
-		violation(fake, "mem_new: not whole granules", bytes);
+		ivc_fake_violation_(fake, "mem_new: not whole granules", bytes);
 	}
 	if (err == 0) {
 		mem = calloc(1, sizeof(*mem));
@@ -182,7 +182,7 @@ static int op_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct
 		free(mem);
 	}
 	entry.result = err;
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 	return err;
 }
 
@@ -193,13 +193,13 @@ static void op_mem_free(void *host, struct ivc_mem *out)
 	struct fake_mem *mem = mem_of(out);
 	struct fake_mem *old = NULL;
 
-	(void)op_begin(fake, IVC_FAKE_MEM_FREE, NULL);
+	(void)ivc_fake_op_begin_(fake, IVC_FAKE_MEM_FREE, NULL);
 	pthread_mutex_lock(&fake->lock);
 	if (!mem || mem->freed || mem->serial != out->host[1]) {
-		violation(fake, "mem_free: not live", out->host[1]);
+		ivc_fake_violation_(fake, "mem_free: not live", out->host[1]);
 	} else {
 		if (mem->shown) {
-			violation(fake, "mem_free: a window shows it", mem->serial);
+			ivc_fake_violation_(fake, "mem_free: a window shows it", mem->serial);
 		}
 		mem->freed = true;
 		mem->next->prev = mem->prev;
@@ -214,7 +214,7 @@ static void op_mem_free(void *host, struct ivc_mem *out)
 	if (old) {
 		ivc_fake_mem_end_(fake, old);
 	}
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 }
 
 /* Windows. */
@@ -327,14 +327,14 @@ static void view_check(struct ivc_fake_vm *vm, const struct ivc_view *view, cons
 	const uint64_t align = view->bytes >= IVC_HUGE_BYTES ? IVC_HUGE_BYTES : vm->fake->granule;
 
 	if (!ivc_range_ok(view->at.v, view->bytes) || view->bytes % vm->fake->granule || view->at.v % align) {
-		violation(vm->fake, what, view->at.v);
+		ivc_fake_violation_(vm->fake, what, view->at.v);
 	}
 	if (view->at.v < vm->window || view->at.v - vm->window > vm->window_bytes ||
 	    view->bytes > vm->window_bytes - (view->at.v - vm->window)) {
-		violation(vm->fake, "a view leaves the window", view->at.v);
+		ivc_fake_violation_(vm->fake, "a view leaves the window", view->at.v);
 	}
 	if (view->access != IVC_READ && view->access != IVC_READ_WRITE) {
-		violation(vm->fake, "a view without access", view->at.v);
+		ivc_fake_violation_(vm->fake, "a view without access", view->at.v);
 	}
 }
 
@@ -346,19 +346,19 @@ static void mem_show(struct ivc_fake *fake, const struct ivc_view *view)
 
 	pthread_mutex_lock(&fake->lock);
 	if (mem->freed || mem->serial != view->mem->host[1]) {
-		violation(fake, "map: memory is not live", view->at.v);
+		ivc_fake_violation_(fake, "map: memory is not live", view->at.v);
 	}
 	if (view->bytes != mem->bytes) {
-		violation(fake, "map: not the whole memory", view->at.v);
+		ivc_fake_violation_(fake, "map: not the whole memory", view->at.v);
 	}
 	if (mem->kind == IVC_MEM_HV && writes) {
-		violation(fake, "map: an hv page is writable", view->at.v);
+		ivc_fake_violation_(fake, "map: an hv page is writable", view->at.v);
 	}
 	if (mem->kind == IVC_MEM_ONE_WRITER && writes == mem->mapped) {
-		violation(fake, "map: not exactly the first window of a section writes", view->at.v);
+		ivc_fake_violation_(fake, "map: not exactly the first window of a section writes", view->at.v);
 	}
 	if (mem->kind == IVC_MEM_SHARED && !writes) {
-		violation(fake, "map: a flat region is read-only", view->at.v);
+		ivc_fake_violation_(fake, "map: a flat region is read-only", view->at.v);
 	}
 	mem->mapped = true;
 	mem->shown++;
@@ -380,19 +380,19 @@ static int op_map(void *host_vm, const struct ivc_view *view)
 					.mem = mem_of(view->mem),
 					.access = view->access,
 					.kind = view->mem->kind};
-	int err = op_begin(fake, IVC_FAKE_MAP, vm);
+	int err = ivc_fake_op_begin_(fake, IVC_FAKE_MAP, vm);
 	struct fake_view *have;
 
 	pthread_mutex_lock(&vm->lock);
 	view_check(vm, view, "map: range");
 	have = ivc_fake_view_at_(vm, view->at.v, view->bytes);
 	if (have && have->mem) {
-		violation(fake, "map: the range shows memory already", view->at.v);
+		ivc_fake_violation_(fake, "map: the range shows memory already", view->at.v);
 	} else if (have && !view_is(have, view)) {
-		violation(fake, "map: not the range that was closed", view->at.v);
+		ivc_fake_violation_(fake, "map: not the range that was closed", view->at.v);
 	}
 	if (later_pending(vm, view->at.v, view->bytes)) {
-		violation(fake, "map: the range has an op under way", view->at.v);
+		ivc_fake_violation_(fake, "map: the range has an op under way", view->at.v);
 	}
 	if (err == 0 && ivc_load_acquire_u32(&vm->dead)) {
 		err = IVC_E_SHUTDOWN;
@@ -411,7 +411,7 @@ static int op_map(void *host_vm, const struct ivc_view *view)
 	}
 	pthread_mutex_unlock(&vm->lock);
 	entry.result = err;
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 	return err;
 }
 
@@ -425,7 +425,7 @@ static int op_close(void *host_vm, const struct ivc_view *view)
 				       .bytes = view->bytes,
 				       .mem = view->mem ? view->mem->host[1] : 0,
 				       .access = view->access};
-	int err = op_begin(fake, IVC_FAKE_CLOSE, vm);
+	int err = ivc_fake_op_begin_(fake, IVC_FAKE_CLOSE, vm);
 	struct fake_view *have;
 
 	pthread_mutex_lock(&vm->lock);
@@ -435,7 +435,7 @@ static int op_close(void *host_vm, const struct ivc_view *view)
 		err = 0; /* gone with the address space */
 	} else if (!view_is(have, view) || !have->mem || !view->mem || have->mem != mem_of(view->mem) ||
 		   have->access != view->access) {
-		violation(fake, "close: not a view that shows this memory", view->at.v);
+		ivc_fake_violation_(fake, "close: not a view that shows this memory", view->at.v);
 	} else if (err == 0 && view->token && vm->answers_later && vm->laters < FAKE_LATERS) {
 		later_add(vm, have, view->token, true);
 		err = IVC_LATER;
@@ -445,7 +445,7 @@ static int op_close(void *host_vm, const struct ivc_view *view)
 	}
 	pthread_mutex_unlock(&vm->lock);
 	entry.result = err;
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 	return err;
 }
 
@@ -459,7 +459,7 @@ static int op_unmap(void *host_vm, const struct ivc_view *view)
 				       .bytes = view->bytes,
 				       .mem = view->mem ? view->mem->host[1] : 0,
 				       .access = view->access};
-	int err = op_begin(fake, IVC_FAKE_UNMAP, vm);
+	int err = ivc_fake_op_begin_(fake, IVC_FAKE_UNMAP, vm);
 	struct fake_view *have;
 
 	pthread_mutex_lock(&vm->lock);
@@ -472,10 +472,10 @@ static int op_unmap(void *host_vm, const struct ivc_view *view)
 			later_overtake(vm, view->at.v, view->bytes);
 		}
 	} else if (!view_is(have, view)) {
-		violation(fake, "unmap: no such view", view->at.v);
+		ivc_fake_violation_(fake, "unmap: no such view", view->at.v);
 	} else if (!have->unknown &&
 		   ((view->mem ? mem_of(view->mem) : NULL) != have->mem || view->access != have->access)) {
-		violation(fake, "unmap: the view shows something else", view->at.v);
+		ivc_fake_violation_(fake, "unmap: the view shows something else", view->at.v);
 	} else if (err == 0) {
 		later_overtake(vm, view->at.v, view->bytes);
 		view_remove(vm, have);
@@ -484,7 +484,7 @@ static int op_unmap(void *host_vm, const struct ivc_view *view)
 	}
 	pthread_mutex_unlock(&vm->lock);
 	entry.result = err;
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 	return err;
 }
 
@@ -510,15 +510,15 @@ static void *op_slot_get(void *host_vm, void *vcpu, ivc_gpa_t at, uint32_t bytes
 	const struct ivc_fake_vcpu *cpu = vcpu;
 	const struct fake_ram *ram;
 	void *slot = NULL;
-	const int err = op_begin(fake, IVC_FAKE_SLOT_GET, vm);
+	const int err = ivc_fake_op_begin_(fake, IVC_FAKE_SLOT_GET, vm);
 
 	if (at.v % 8 || (bytes != 8 && bytes != 64) || !ivc_range_ok(at.v, bytes)) {
-		violation(fake, "slot_get: not a slot", at.v);
+		ivc_fake_violation_(fake, "slot_get: not a slot", at.v);
 	} else if (ivc_ranges_meet(at.v, bytes, vm->window, vm->window_bytes)) {
-		violation(fake, "slot_get: inside the window", at.v);
+		ivc_fake_violation_(fake, "slot_get: inside the window", at.v);
 	}
 	if (!cpu || cpu->vm != vm) {
-		violation(fake, "slot_get: not a vCPU of this VM", at.v);
+		ivc_fake_violation_(fake, "slot_get: not a vCPU of this VM", at.v);
 	}
 	ram = ivc_fake_ram_at_(vm, at.v, bytes);
 	if (err == 0 && ram && !ivc_load_acquire_u32(&ram->read_only) && !ivc_load_acquire_u32(&vm->dead)) {
@@ -526,7 +526,7 @@ static void *op_slot_get(void *host_vm, void *vcpu, ivc_gpa_t at, uint32_t bytes
 		(void)ivc_fetch_add_u32(&fake->pins, 1);
 	}
 	entry.result = slot ? 0 : IVC_E_FAULT;
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 	return slot;
 }
 
@@ -538,14 +538,14 @@ static void op_slot_put(void *host_vm, void *vcpu, ivc_gpa_t at, void *slot)
 	const struct fake_ram *ram = ivc_fake_ram_at_(vm, at.v, 8);
 
 	(void)vcpu;
-	(void)op_begin(fake, IVC_FAKE_SLOT_PUT, vm);
+	(void)ivc_fake_op_begin_(fake, IVC_FAKE_SLOT_PUT, vm);
 	if (!ram || slot != ram->bytes + (at.v - ram->at.at)) {
-		violation(fake, "slot_put: not what slot_get gave", at.v);
+		ivc_fake_violation_(fake, "slot_put: not what slot_get gave", at.v);
 	}
 	if (ivc_fetch_sub_u32(&fake->pins, 1) == 0) {
-		violation(fake, "slot_put: nothing is held", at.v);
+		ivc_fake_violation_(fake, "slot_put: nothing is held", at.v);
 	}
-	op_end(fake, &entry);
+	ivc_fake_op_end_(fake, &entry);
 }
 
 /* Events and services. */
@@ -555,9 +555,9 @@ static void op_bell(void *host_vm, ivc_handle_t handle)
 	struct ivc_fake_vm *vm = host_vm;
 	const struct ivc_fake_entry entry = {.op = IVC_FAKE_BELL, .vm = vm->id, .at = handle.v};
 
-	(void)op_begin(vm->fake, IVC_FAKE_BELL, vm);
+	(void)ivc_fake_op_begin_(vm->fake, IVC_FAKE_BELL, vm);
 	(void)ivc_fetch_add_u32(&vm->bells, 1);
-	op_end(vm->fake, &entry);
+	ivc_fake_op_end_(vm->fake, &entry);
 }
 
 static void op_unpark(void *host_vm, void *vcpu)
@@ -566,28 +566,28 @@ static void op_unpark(void *host_vm, void *vcpu)
 	struct ivc_fake_vcpu *cpu = vcpu;
 	const struct ivc_fake_entry entry = {.op = IVC_FAKE_UNPARK, .vm = vm->id, .at = cpu->index};
 
-	(void)op_begin(vm->fake, IVC_FAKE_UNPARK, vm);
+	(void)ivc_fake_op_begin_(vm->fake, IVC_FAKE_UNPARK, vm);
 	if (cpu->vm != vm) {
-		violation(vm->fake, "unpark: not a vCPU of this VM", vm->id);
+		ivc_fake_violation_(vm->fake, "unpark: not a vCPU of this VM", vm->id);
 	}
 	(void)ivc_fetch_add_u32(&cpu->unparks, 1);
-	op_end(vm->fake, &entry);
+	ivc_fake_op_end_(vm->fake, &entry);
 }
 
 static void op_barrier(void *host)
 {
 	const struct ivc_fake_entry entry = {.op = IVC_FAKE_BARRIER};
 
-	(void)op_begin(host, IVC_FAKE_BARRIER, NULL);
+	(void)ivc_fake_op_begin_(host, IVC_FAKE_BARRIER, NULL);
 	ivc_fence_full();
-	op_end(host, &entry);
+	ivc_fake_op_end_(host, &entry);
 }
 
 static void op_relax(void *host)
 {
 	struct ivc_fake *fake = host;
 
-	(void)op_begin(fake, IVC_FAKE_RELAX, NULL); /* not recorded: there may be millions */
+	(void)ivc_fake_op_begin_(fake, IVC_FAKE_RELAX, NULL); /* not recorded: there may be millions */
 	depth--;
 	(void)sched_yield();
 }
@@ -610,30 +610,30 @@ static void op_failed(void *host_vm)
 	struct ivc_fake_vm *vm = host_vm;
 	const struct ivc_fake_entry entry = {.op = IVC_FAKE_FAILED, .vm = vm->id};
 
-	(void)op_begin(vm->fake, IVC_FAKE_FAILED, vm);
+	(void)ivc_fake_op_begin_(vm->fake, IVC_FAKE_FAILED, vm);
 	(void)ivc_fetch_add_u32(&vm->failed, 1);
-	op_end(vm->fake, &entry);
+	ivc_fake_op_end_(vm->fake, &entry);
 }
 
 static void op_log(void *host, int level, const char *text)
 {
 	const struct ivc_fake_entry entry = {.op = IVC_FAKE_LOG, .at = (uint64_t)strlen(text), .result = level};
 
-	(void)op_begin(host, IVC_FAKE_LOG, NULL);
-	op_end(host, &entry);
+	(void)ivc_fake_op_begin_(host, IVC_FAKE_LOG, NULL);
+	ivc_fake_op_end_(host, &entry);
 }
 
 static int op_control(void *host_vm, uint64_t nr, uint64_t op, uint64_t arg)
 {
 	struct ivc_fake_vm *vm = host_vm;
 	struct ivc_fake_entry entry = {.op = IVC_FAKE_CONTROL, .vm = vm->id, .at = nr, .bytes = op, .mem = arg};
-	int err = op_begin(vm->fake, IVC_FAKE_CONTROL, vm);
+	int err = ivc_fake_op_begin_(vm->fake, IVC_FAKE_CONTROL, vm);
 
 	if (err == 0) {
 		err = vm->fake->control;
 	}
 	entry.result = err;
-	op_end(vm->fake, &entry);
+	ivc_fake_op_end_(vm->fake, &entry);
 	return err;
 }
 
@@ -656,6 +656,7 @@ const struct ivc_plat_ops *ivc_fake_ops(void)
 		.failed = op_failed,
 		.log = op_log,
 		.control = op_control,
+		.doorbell = ivc_fake_op_doorbell_,
 	};
 
 	return &ops;

@@ -46,6 +46,12 @@ struct fake_later {
 	bool overtaken;
 };
 
+/* A direct bell: a store of @value by its VM raises the interrupt of @to. */
+struct fake_direct {
+	struct ivc_fake_vm *to;
+	uint32_t value;
+};
+
 struct fake_ram {
 	struct ivc_fake_ram at; /* as it was given */
 	uint32_t read_only;     /* atomic */
@@ -73,6 +79,9 @@ struct ivc_fake_vm {
 	struct fake_later later[FAKE_LATERS];
 	uint32_t laters;
 	bool answers_later;
+	struct fake_direct *direct; /* VM lock, as the rest */
+	uint32_t directs;
+	uint32_t directs_room;
 };
 
 struct ivc_fake {
@@ -87,6 +96,7 @@ struct ivc_fake {
 	uint64_t clock; /* atomic, as the rest up to the lock */
 	uint64_t count[IVC_FAKE_OPS];
 	uint32_t pins;
+	uint32_t directs; /* direct bells that are on */
 	uint32_t violations;
 	char first_violation[160];
 
@@ -109,6 +119,15 @@ struct ivc_fake {
 	uint32_t mems;
 	uint64_t mem_bytes;
 };
+
+/* Every op begins so. Return: the code that it shall fail with, or 0. */
+int ivc_fake_op_begin_(struct ivc_fake *fake, enum ivc_fake_op op, struct ivc_fake_vm *vm);
+/* ... and ends so. */
+void ivc_fake_op_end_(struct ivc_fake *fake, const struct ivc_fake_entry *entry);
+/* The core broke the contract. */
+void ivc_fake_violation_(struct ivc_fake *fake, const char *what, uint64_t at);
+/* Op doorbell. */
+int ivc_fake_op_doorbell_(void *from, uint32_t value, void *to, bool on);
 
 /* The RAM piece that holds all of [at, at + bytes), or NULL. RAM never moves. */
 struct fake_ram *ivc_fake_ram_at_(struct ivc_fake_vm *vm, uint64_t at, uint64_t bytes);

@@ -3,15 +3,14 @@
  * Region memory as memfds: filled before anyone has them, sealed so that nobody can take a page away, and sealed
  * against writing before a reader gets one. It decides who pays for a descriptor; it does not know who maps what.
  */
+#include "../../port/backing.h"
+#include "../../port/room.h"
 #include "state.h"
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
@@ -68,55 +67,6 @@ void proc_fds_give(struct ivc_proc *proc, struct proc_account *account, uint32_t
 	}
 }
 
-/*
- * Bytes of all sections have a ceiling, below what the system has: shmem pages that a control group, or a system
- * without one, has no room for are not refused, they get a process killed, and that would be this one.
- */
-static bool bytes_take(struct ivc_proc *proc, uint64_t n)
-{
-	uint64_t now = ivc_load_relaxed_u64(&proc->bytes);
-
-	do {
-		if (n > proc->limits.bytes || now > proc->limits.bytes - n) {
-			return false;
-		}
-	} while (!ivc_compare_exchange_u64(&proc->bytes, &now, now + n));
-	return true;
-}
-
-static void bytes_give(struct ivc_proc *proc, uint64_t n)
-{
-	ivc_fetch_sub_u64(&proc->bytes, n);
-}
-
-/* A memfd of @bytes with all its pages present, that cannot shrink or grow. Return: descriptor or -1. */
-static int filled(uint64_t bytes)
-{
-	int fd = memfd_create("ivc-section", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-	int err;
-
-	if (fd < 0 && errno == EINVAL) {
-		fd = memfd_create("ivc-section", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	}
-	if (fd < 0) {
-		return -1;
-	}
-	if (ftruncate(fd, (off_t)bytes)) {
-		goto fail;
-	}
-	/* Lack of memory shows here and now: later it would be a SIGBUS in whoever touches the page. */
-	do {
-		err = fallocate(fd, 0, 0, (off_t)bytes);
-	} while (err && errno == EINTR);
-	if (err || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)) {
-		goto fail;
-	}
-	return fd;
-fail:
-	close(fd);
-	return -1;
-}
-
 /* proc_mem_seal - from here on nobody can map or write @mem for writing; existing mappings go on. */
 bool proc_mem_seal(struct proc_mem *mem)
 {
@@ -141,11 +91,11 @@ int proc_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct ivc_
 	if (!proc_fds_take(proc, m->account, 1)) {
 		goto no_record;
 	}
-	if (!bytes_take(proc, bytes)) {
+	if (!ivc_room_take(&proc->bytes, proc->limits.bytes, bytes)) {
 		goto no_bytes;
 	}
 	m->bytes = bytes;
-	m->fd = filled(bytes);
+	m->fd = ivc_backing_new(bytes);
 	if (m->fd < 0) {
 		goto no_fd;
 	}
@@ -179,7 +129,7 @@ no_seal:
 no_view:
 	close(m->fd);
 no_fd:
-	bytes_give(proc, bytes);
+	ivc_fetch_sub_u64(&proc->bytes, bytes);
 no_bytes:
 	proc_fds_give(proc, m->account, 1);
 no_record:
@@ -195,7 +145,7 @@ static void mem_end(struct ivc_proc *proc, struct proc_mem *m)
 	}
 	/* The pages go when the last process has let go of them; they never come back to us. */
 	close(m->fd);
-	bytes_give(proc, m->bytes);
+	ivc_fetch_sub_u64(&proc->bytes, m->bytes);
 	proc_fds_give(proc, m->account, 1);
 	proc_account_drop(m->account);
 	ivc_fetch_sub_u32(&proc->memfds, 1);

@@ -2,6 +2,7 @@
 /*
  * Start and stop of the process host, its limits and levels. It decides the defaults; it knows no VM's business.
  */
+#include "../../port/room.h"
 #include "state.h"
 #include <linux/membarrier.h>
 #include <dirent.h>
@@ -114,7 +115,7 @@ int ivc_proc_config_limits(const struct ivc_proc_config *cfg, struct ivc_proc_li
 		out->quota.memberships = out->hv.vm_memberships;
 	}
 	out->window_bytes = DEFAULT(cfg->window_bytes, UINT64_C(16) << 30);
-	out->bytes = cfg->bytes ? cfg->bytes : proc_room_bytes(registry);
+	out->bytes = cfg->bytes ? cfg->bytes : ivc_room_bytes(registry);
 	out->answer_ms = DEFAULT(cfg->answer_ms, 1000);
 	out->vcpus = DEFAULT(cfg->vcpus, 16);
 	out->vm_fds = DEFAULT(cfg->vm_fds, 1024);

@@ -190,9 +190,6 @@ void proc_mem_free(void *host, struct ivc_mem *mem);
 bool proc_mem_seal(struct proc_mem *mem);
 void proc_mem_free_all(struct ivc_proc *proc);
 
-/* room.c */
-uint64_t proc_room_bytes(uint64_t registry);
-
 /* queue.c */
 int proc_map(void *vm, const struct ivc_view *view);
 int proc_close(void *vm, const struct ivc_view *view);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How much memory this process may still use before the system kills somebody for it. It decides nothing about who gets
- * it; it does not know what a section is.
+ * What is left of a ceiling, and how much memory this process may still use before the system kills somebody for it. It
+ * decides nothing about who gets it; it does not know what a section is.
  */
-#include "state.h"
+#include "room.h"
+#include <ivc/atomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PATH_MAX_BYTES 1024
 #define NO_LIMIT       UINT64_MAX
@@ -112,17 +114,25 @@ static uint64_t groups_room(void)
 	return least;
 }
 
-/*
- * proc_room_bytes - three quarters of the memory that this process could still get when it has a registry of @registry
- * bytes, which are not there yet. Without any limit that can be read: more than anybody has.
- */
-uint64_t proc_room_bytes(uint64_t registry)
+uint64_t ivc_room_bytes(uint64_t planned)
 {
 	uint64_t room = groups_room(), kib;
 
 	if (number_in("/proc/meminfo", "MemAvailable:", &kib) && kib < NO_LIMIT / 1024 && kib * 1024 < room) {
 		room = kib * 1024;
 	}
-	room -= room < registry ? room : registry;
+	room -= room < planned ? room : planned;
 	return room - room / 4;
+}
+
+bool ivc_room_take(volatile uint64_t *used, uint64_t limit, uint64_t n)
+{
+	uint64_t now = ivc_load_relaxed_u64(used);
+
+	do {
+		if (n > limit || now > limit - n) {
+			return false;
+		}
+	} while (!ivc_compare_exchange_u64(used, &now, now + n));
+	return true;
 }
