@@ -20,6 +20,9 @@ LAYERS = [
     ("connect-api", "include/ivc", "connect", "wire guest-api"),
     ("hv-api",      "include/ivc", "platform hv", "wire"),
     ("port-api",    "include/ivc", "port", "wire hv-api"),
+    ("kvm-api",     "include/ivc", "kvm", "wire hv-api port-api"),
+    ("machine",     "include/ivc", "machine", "wire"),
+    ("bare-api",    "include/ivc", "bare", "wire ring guest-api machine"),
 
     ("text",        "src/text",    "text", "wire"),
     ("guest",       "src/guest",   "regs_*.h trap_*.h trap.h section wait seats *.c", "wire ring guest-api"),
@@ -28,18 +31,25 @@ LAYERS = [
     ("core",        "src/hv",      "rcu.h lock.h hash.h hosted.h gpa registry hub region vm.h chan.h bell.h window "
                                    "control.h dispatch.h *.c", "wire hv-api entry"),
     ("fake",        "src/hv/fake", "fake.h state.h *.c", "wire hv-api"),
+    ("backing",     "src/port",    "backing room", "wire"),
     ("proc-wire",   "src/port",    "wire.h", "wire hv-api"),
     ("proc-api",    "src/hv/proc", "proc.h", "wire hv-api"),
-    ("proc",        "src/hv/proc", "state.h *.c", "wire hv-api proc-api proc-wire"),
-    ("port",        "src/port",    "state.h *.c", "wire hv-api port-api entry proc-wire"),
+    ("proc",        "src/hv/proc", "state.h *.c", "wire hv-api proc-api proc-wire backing"),
+    ("port",        "src/port",    "state.h *.c", "wire hv-api port-api entry proc-wire backing"),
     ("connect",     "src/connect", "state.h *.c", "wire hv-api port-api ring guest-api connect-api"),
-    ("tool",        "src/tools",   "tool.h say.h text.h json.h opt.h stop.h session.h hv_serve.h demo.h demo_show.h "
-                                   "demo_json.h *.c", "wire ring guest-api connect-api hv-api port-api proc-api"),
+    ("kvm",         "src/hv/kvm",  "state.h *.c", "wire hv-api port-api kvm-api backing"),
+    ("vmm-api",     "src/vmm",     "vmm.h", "wire hv-api port-api kvm-api machine"),
+    ("vmm",         "src/vmm",     "state.h *.c", "wire hv-api port-api kvm-api machine vmm-api"),
+    ("bare",        "src/bare",    "state.h *.c", "wire ring guest-api machine bare-api"),
+    ("tool",        "src/tools",   "tool.h say.h text.h json.h opt.h stop.h session.h hv_serve.h vm_show.h "
+                                   "demo_order.h demo.h demo_show.h demo_story.h demo_json.h *.c",
+                    "wire ring guest-api connect-api hv-api port-api proc-api kvm-api machine vmm-api bare-api"),
+    ("tool-guest",  "src/tools/guests", "*.h *.c", "wire ring guest-api machine bare-api tool"),
 ]
 
 # Headers of no file of ours. Freestanding is all that the core and the guest half may use, but for these files.
 FREESTANDING = {"limits.h", "stdalign.h", "stdarg.h", "stdbool.h", "stddef.h", "stdint.h"}
-HOSTED_GROUPS = {"fake", "proc-wire", "proc", "port", "connect", "tool"}
+HOSTED_GROUPS = {"fake", "backing", "proc-wire", "proc", "port", "connect", "kvm", "vmm", "tool"}
 HOSTED_FILES = {
     "include/ivc/ring.h": {"string.h"},  # where no compiler builtin stands for memcpy
     "src/hv/hosted.c": None,
@@ -48,11 +58,12 @@ HOSTED_FILES = {
 }
 
 # Words that belong to a few files only: pattern, where it may stand, what to say.
-HOSTS = r"src/(hv/(proc|fake)/.*|hv/hosted\.c|port/.*|connect/.*|tools/.*)"
+HOSTS = r"src/(hv/(proc|fake|kvm)/.*|vmm/.*|hv/hosted\.c|port/.*|connect/.*|tools/.*)"
 WORDS = [
     (r"\b(__atomic_\w+|__sync_\w+|_Atomic|atomic_\w+_explicit)\b", r"include/ivc/atomic\.h",
      "only ivc/atomic.h names the compiler's atomics"),
-    (r"\b(__asm__|asm)\b", r"include/ivc/atomic\.h|src/guest/trap_\w+\.[ch]", "assembly belongs to the trap files"),
+    (r"\b(__asm__|asm)\b", r"include/ivc/atomic\.h|src/guest/trap_\w+\.[ch]|src/bare/.*",
+     "assembly belongs to the trap files"),
     (r"\b(urcu_(?!memb_flavor)\w+|rcu_\w+_lock|synchronize_rcu)\b", r"src/hv/rcu\.h", "only rcu.h names liburcu's core"),
     (r"\bcds_lfht\w*", r"src/hv/registry\.c", "only registry.c names the hash table"),
     (r"\b(errno|ioctl)\b", HOSTS, "errno and ioctl stop in the hosts"),

@@ -2,8 +2,23 @@
 # What `cmake --install` puts where: headers, libraries, the tool, and descriptions for pkg-config and CMake.
 include(CMakePackageConfigHelpers)
 
+# Guest images for the machine of ivc/machine.h: a library of its own world, so its flags go with it.
+if(TARGET ivc_bare_kit_objects)
+	if(NOT TARGET ivc_bare)
+		add_library(ivc_bare STATIC $<TARGET_OBJECTS:ivc_bare_kit_objects> $<TARGET_OBJECTS:ivc_bare_guest_objects>)
+		set_target_properties(ivc_bare PROPERTIES LINKER_LANGUAGE C OUTPUT_NAME ivc-bare)
+	endif()
+	set(bare_link -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack)
+	set(bare_script ${CMAKE_INSTALL_LIBDIR}/ivc/guest.ld)
+	set_target_properties(ivc_bare PROPERTIES EXPORT_NAME bare)
+	target_link_libraries(ivc_bare PUBLIC ivc_ring)
+	target_compile_options(ivc_bare INTERFACE ${ivc_bare_flags})
+	target_link_options(ivc_bare INTERFACE ${bare_link} $<INSTALL_INTERFACE:-Wl,-T,$<INSTALL_PREFIX>/${bare_script}>)
+	install(FILES src/bare/guest.ld DESTINATION ${CMAKE_INSTALL_LIBDIR}/ivc)
+endif()
+
 set(installed ivc_abi ivc_ring)
-foreach(target ivc_guest ivc_hv ivc_hv_shared ivc_port ivc_connect)
+foreach(target ivc_guest ivc_hv ivc_hv_shared ivc_hv_kvm ivc_port ivc_connect ivc_bare)
 	if(TARGET ${target})
 		list(APPEND installed ${target})
 	endif()
@@ -22,10 +37,12 @@ write_basic_package_version_file(ivcConfigVersion.cmake COMPATIBILITY SameMinorV
 install(FILES ${PROJECT_BINARY_DIR}/ivcConfig.cmake ${PROJECT_BINARY_DIR}/ivcConfigVersion.cmake
 	DESTINATION ${package_dir})
 
-# ivc_pkgconfig(<name> <description> [REQUIRES ...] [REQUIRES_PRIVATE ...] [LIBS_PRIVATE ...])
+# ivc_pkgconfig(<name> <description> [REQUIRES ...] [REQUIRES_PRIVATE ...] [CFLAGS ...] [LIBS ...] [LIBS_PRIVATE ...])
 # The files name their prefix relative to themselves, so an installed tree may be moved.
 function(ivc_pkgconfig name description)
-	cmake_parse_arguments(PARSE_ARGV 2 arg "" "REQUIRES;REQUIRES_PRIVATE;LIBS_PRIVATE" "")
+	cmake_parse_arguments(PARSE_ARGV 2 arg "" "REQUIRES;REQUIRES_PRIVATE;LIBS_PRIVATE" "CFLAGS;LIBS")
+	list(JOIN arg_CFLAGS " " arg_CFLAGS)
+	list(JOIN arg_LIBS " " arg_LIBS)
 	set(directory ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)
 	file(RELATIVE_PATH up ${directory} ${CMAKE_INSTALL_PREFIX})
 	string(REGEX REPLACE "/$" "" up "${up}")
@@ -42,4 +59,12 @@ if(TARGET ivc_port)
 endif()
 if(TARGET ivc_connect)
 	ivc_pkgconfig(connect "a hosted guest on a port" REQUIRES "ivc-port, ivc-guest" LIBS_PRIVATE "-pthread")
+endif()
+if(TARGET ivc_hv_kvm)
+	ivc_pkgconfig(hv-kvm "virtual machines on /dev/kvm for a VMM" REQUIRES "ivc-hv" LIBS_PRIVATE "-pthread")
+endif()
+if(TARGET ivc_bare)
+	# One command makes an image: cc -o guest.elf guest.c $(pkg-config --cflags --libs ivc-bare)
+	ivc_pkgconfig(bare "guest images without an operating system" CFLAGS ${ivc_bare_flags}
+		LIBS ${bare_link} "-Wl,-T,\${prefix}/${bare_script}")
 endif()

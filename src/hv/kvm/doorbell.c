@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a bell reaches a guest: an eventfd that KVM turns into an interrupt, written here, or by KVM itself when the sender's
+ * vCPU stores to its doorbell page. It does not know which channel a value stands for.
+ */
+#include "state.h"
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+void kvm_bell(void *vm, ivc_handle_t handle)
+{
+	struct ivc_kvm *kvm = vm;
+	const uint64_t one = 1;
+	ssize_t n;
+
+	if (kvm->config.bell_fd >= 0) {
+		do {
+			n = write(kvm->config.bell_fd, &one, sizeof(one));
+		} while (n < 0 && errno == EINTR);
+	} else if (kvm->config.bell) {
+		kvm->config.bell(kvm->config.vm, handle);
+	}
+}
+
+int kvm_doorbell(void *from, uint32_t value, void *to, bool on)
+{
+	const struct ivc_kvm *sender = from;
+	const struct ivc_kvm *target = to;
+	struct kvm_ioeventfd wire = {
+		.datamatch = value,
+		.addr = sender->config.doorbell.v,
+		.len = sizeof(value),
+		.fd = target->config.bell_fd,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | (on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
+	};
+
+	if (wire.addr == 0 || wire.fd < 0) {
+		return IVC_E_OPNOTSUPP;
+	}
+	if (!ioctl(sender->config.vm_fd, KVM_IOEVENTFD, &wire)) {
+		return 0;
+	}
+	switch (errno) {
+	case ENOMEM:
+		return IVC_E_NOMEM;
+	case ENOSPC:
+		return IVC_E_NOSPC;
+	case EEXIST:
+		return IVC_E_EXIST;
+	default:
+		return IVC_E_IO;
+	}
+}
