@@ -9,7 +9,7 @@
  *	vm1| ...
  *	vm1| 125 attempts, 0 got through
  *
- * --arg: "victim=N crash=1" (ends with a store to nowhere), "crash=2" (with an instruction that is none)
+ * --arg: "victim=N flood=N crash=1" (ends with a store to nowhere), "crash=2" (with an instruction that is none)
  */
 #include <ivc/bare.h>
 #include <ivc/text.h>
@@ -24,9 +24,7 @@ IVC_BARE_NOTE(IVC_MACHINE_INTERRUPTS, VECTOR);
 #define KEY_BAIT 3 /* own */
 #define KEY_OWN  4
 #define NAP_NS   UINT64_C(10000000)
-#define FLOOD    1000u
 #define KEYS     5000u
-#define SITTINGS 50u
 #define FORGED   8u
 #define MARK_AT  128u /* of a seat section: the reader's cursor, docs/region.md */
 #define ADMIT_AT 128u /* of a publisher section: the first reader's admission */
@@ -254,26 +252,26 @@ static void memory(const struct ivc_call_region *r)
 	look("device page", IVC_MACHINE_PAGE + 0xff8);
 }
 
-static void floods(uint64_t handle, uint64_t seat)
+static void floods(uint64_t handle, uint64_t seat, uint64_t flood)
 {
 	uint32_t refused = 0;
 	uint64_t key;
 	int err = 0;
 
-	for (uint32_t i = 0; i < FLOOD; i++) {
+	for (uint64_t i = 0; i < flood; i++) {
 		refused += ivc_call_features(&guest) < 0;
 	}
-	judge("calls in a row", FLOOD, refused == 0 ? "answered" : "some refused", false);
-	for (uint32_t i = 0; i < FLOOD; i++) {
+	judge("calls in a row", flood, refused == 0 ? "answered" : "some refused", false);
+	for (uint64_t i = 0; i < flood; i++) {
 		(void)ivc_call_bell(&guest, (ivc_handle_t){handle}, IVC_ALL, seat, IVC_BELL_NO_PARK);
 	}
-	judge("bells in a row", FLOOD, "merged", false);
+	judge("bells in a row", flood, "merged", false);
 	leave(KEY_OPEN);
-	for (uint32_t i = 0; i < SITTINGS; i++) {
+	for (uint64_t i = 0; i < flood; i += 20) {
 		(void)join(KEY_OPEN);
 		leave(KEY_OPEN);
 	}
-	judge("sittings in a row", SITTINGS, "taken and left", false);
+	judge("sittings in a row", flood / 20, "taken and left", false);
 	for (key = 0; key < KEYS && err == 0; key++) {
 		struct ivc_call_region r;
 
@@ -444,7 +442,7 @@ int ivc_bare_main(const struct ivc_machine *m, uint32_t vcpu)
 	names(page_of(&own)->handle, page_of(&joined)->handle, joined.seat);
 	memory(&joined);
 	devices();
-	floods(page_of(&joined)->handle, joined.seat);
+	floods(page_of(&joined)->handle, joined.seat, ivc_bare_arg(m, "flood", 1000));
 	after_leaving();
 	forge_as_reader();
 	forge_as_publisher();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The VMM before it knows channels. It decides where RAM and tables lie and what the guest's two ports do; nothing in it is
- * about IVC.
+ * The VMM before it knows channels. It decides where RAM and tables lie and what the guest's two ports do; nothing in
+ * it is about IVC.
  */
 #include "bare.h"
 #include <fcntl.h>

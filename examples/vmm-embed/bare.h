@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The VMM before it knows channels: one VM, 2 MiB of RAM, one vCPU that starts in 64-bit mode, a console at port 0xe9, an
- * end at port 0xf4. It stands for yours; nothing in it is about IVC.
+ * The VMM before it knows channels: one VM, 2 MiB of RAM, one vCPU that starts in 64-bit mode, a console at port 0xe9,
+ * an end at port 0xf4. It stands for yours; nothing in it is about IVC.
  */
 #ifndef VMM_EMBED_BARE_H
 #define VMM_EMBED_BARE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VMM with several VMs in one process, and what it takes to give them channels: the lines between the markers. The rest
- * is a VMM as it was. The registry is in this process.
+ * A VMM with several VMs in one process, and what it takes to give them channels: the lines between the markers. The
+ * rest is a VMM as it was. The registry is in this process.
  */
 #include "bare.h"
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VMM with one VM per process, and what it takes to give it channels: the lines between the markers. The rest is a VMM as
- * it was. The registry is another process, `ivc hv`; a thread here does what it asks for.
+ * A VMM with one VM per process, and what it takes to give it channels: the lines between the markers. The rest is a
+ * VMM as it was. The registry is another process, `ivc hv`; a thread here does what it asks for.
  */
 #include "bare.h"
 #include <errno.h>
@@ -37,7 +37,7 @@ static void *ram_at(void *v, ivc_gpa_t at, uint32_t bytes)
 	return bare_ram(v, at.v, bytes);
 }
 
-/* Maps and unmaps as the registry says, until the VM stops or the registry is gone: then every call is IVC_E_SHUTDOWN. */
+/* Maps and unmaps as the registry says, until the VM stops, or the registry is gone: calls are IVC_E_SHUTDOWN then. */
 static void *serve(void *arg)
 {
 	struct pollfd fd[2] = {{ivc_port_fd(vm.member), POLLIN, 0}, {vm.stop_fd, POLLIN, 0}};

@@ -55,7 +55,7 @@ void ivc_bare_interrupts(void (*handler)(void));
 /** ivc_bare_interrupts_seen - how many came. */
 uint64_t ivc_bare_interrupts_seen(void);
 
-/** IVC_BARE_NOTE - once per image, at file scope: how the machine starts it. @flags: IVC_MACHINE_*. */
+/** IVC_BARE_NOTE - once per image, at file scope: how the machine starts it. @flags: IVC_MACHINE_*. Without it: 0, 0. */
 #define IVC_BARE_NOTE(flags, vector)                                                                                   \
 	const struct ivc_bare_note_ ivc_bare_note_ __attribute__((section(".note.ivc"), used, aligned(4))) = {         \
 		sizeof(IVC_MACHINE_NOTE_OWNER), 8, IVC_MACHINE_NOTE_TYPE, IVC_MACHINE_NOTE_OWNER, {(flags), (vector)}}
@@ -65,6 +65,7 @@ struct ivc_bare_note_ {
 	char owner[4];
 	uint32_t desc[2];
 };
+extern const struct ivc_bare_note_ ivc_bare_note_;
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memmove(void *to, const void *from, size_t n);

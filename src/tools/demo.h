@@ -1,146 +1,113 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the demo share. The demo is one process that asks (cmd_demo.c), a hypervisor process, and two VM
- * processes that obey (demo_vm.c); orders and answers go over a socket pair each. A VM knows only what it is told and
- * what it sees in its own memory.
+ * What the parts of the demo share in the process that asks: the hosts on which the two VMs live, what is sent, and the
+ * processes of the process host. It decides no order of things.
  */
 #ifndef IVC_TOOLS_DEMO_H
 #define IVC_TOOLS_DEMO_H
 
-#include <ivc/connect.h>
+#include "demo_order.h"
+
+#include <ivc/hv.h>
+#include <sched.h>
 #include <sys/types.h>
 
-#define DEMO_MESSAGE_BYTES 4096u
-#define DEMO_TRIP_BYTES    64u
-#define DEMO_PIECE         256u /* messages that are timed together, 1 MiB */
-#define DEMO_SEATS         4u
-#define DEMO_BLOCK_BYTES   (64u << 20) /* sent, then hashed: hashing takes longer than sending */
-#define DEMO_WAIT_NS       UINT64_C(20000000000)
-#define DEMO_TOLD_NS       UINT64_C(100000000) /* a peer's death is told within this time */
-#define DEMO_DIGEST_BYTES  32u
+#define DEMO_TOLD_NS UINT64_C(100000000) /* a peer's death is told within this time */
 
-enum demo_order {
-	DEMO_CONNECT,   /* both: become a VM */
-	DEMO_OPEN,      /* publish or subscribe */
-	DEMO_AWAIT,     /* until publisher and reader have met */
-	DEMO_LOOK,      /* both: what the window shows, by /proc/self/maps */
-	DEMO_TRANSFER,  /* the file, each message acknowledged */
-	DEMO_TRIPS,     /* round trips, and what the machine can do */
-	DEMO_REMEMBER,  /* publisher: copy of its own section */
-	DEMO_FORBIDDEN, /* subscriber: write to the publisher's section */
-	DEMO_COMPARE,   /* publisher: bytes of its section that changed since */
-	DEMO_WATCH,     /* publisher: answers at once, and again when the reader is gone */
-	DEMO_GREET,     /* a message and its echo */
-	DEMO_CLOSE,     /* unpublish or unsubscribe */
-	DEMO_QUIT       /* goodbye to the hypervisor, exit 0 */
+enum demo_who {
+	DEMO_ONE,
+	DEMO_TWO,
+	DEMO_VMS
 };
 
-/* One hypercall as the guest saw it. */
-struct demo_call {
-	uint64_t nr;
-	uint64_t arg[6];
-	int64_t result;
+/* What a host needs to know of the demo. */
+struct demo_setup {
+	struct demo_birth born[DEMO_VMS];
+	int cpu[DEMO_VMS];  /* to be pinned to while a VM measures, -1: none */
+	const char *socket; /* of the hypervisor process; NULL: in a new directory */
+	int data;           /* descriptor of the file */
 };
 
-enum demo_part {
-	DEMO_HV_PAGE,
-	DEMO_PUBLISHER,
-	DEMO_SEAT,   /* seat 0 */
-	DEMO_OTHERS, /* the seats that nobody has */
-	DEMO_PARTS
+/* What the hypervisor holds. */
+struct demo_levels {
+	struct ivc_hv_stats hv;
+	uint32_t vms;         /* those that are being torn down too */
+	uint32_t descriptors; /* of its process */
+	uint32_t memfds;      /* section memory among them */
+	uint32_t threads;     /* of its process */
+	uint32_t vcpus;       /* process: connections of vCPUs */
+	uint32_t slots;       /* KVM: memory slots that show sections, of both VMs */
 };
 
-/* One section in the window of one VM. */
-struct demo_section {
-	uint64_t gpa;
-	uint64_t bytes;
-	char rights[4]; /* "rw", "r-": the kernel's word; "--": nothing is there but zeros */
+/* What a host tells of itself. */
+struct demo_facts {
+	pid_t hv_pid;
+	char socket[512]; /* empty: there is none */
+	uint32_t room_vms, room_channels;
 };
 
-struct demo_percentiles {
-	uint32_t p50, p99, p999; /* ns */
+/* How the hypervisor ended. */
+struct demo_end {
+	int code;         /* process: its exit code */
+	bool socket_gone; /* true also where there is none */
 };
 
-/* What one order brought. */
-struct demo_answer {
-	uint32_t order;
-	int32_t status;      /* IVC_E_*; below zero: `why` tells */
-	uint32_t call_count; /* calls 3-6 that the order made */
-	uint32_t seat;       /* own, or whose state changed */
-	struct demo_call call[4];
-	uint64_t calls_made; /* hypercalls of every kind during the order */
-	char why[256];
-
-	uint64_t ram_bytes, window, window_bytes; /* CONNECT */
-	struct demo_section part[DEMO_PARTS];     /* LOOK */
-	uint64_t piece_ns;                        /* TRANSFER: median of a piece, 0: too short for one */
-	uint64_t bytes, messages, acks, ns;       /* TRANSFER; ns also of WATCH: the clock when it was told */
-	uint8_t digest[DEMO_DIGEST_BYTES];        /* TRANSFER */
-	struct demo_percentiles channel, limit;   /* TRIPS */
-	uint32_t trips;                           /* TRIPS: of each kind */
-	uint32_t stopped;                         /* FORBIDDEN: SIGSEGV with SEGV_ACCERR came */
-	uint32_t protect_refused;                 /* FORBIDDEN: mprotect(PROT_WRITE) was refused */
-	uint64_t changed;                         /* COMPARE */
-	uint32_t seat_state;                      /* WATCH: IVC_SEAT_* */
-	uint32_t reserved;
+/* Why something failed, one sentence. */
+struct demo_why {
+	char text[512];
+	bool told; /* on stderr, by somebody else */
 };
 
-/* Memory that both VM processes and the asking one have from before the fork; no channel has anything to do with it. */
-struct demo_line {
-	uint64_t word[8];
-	uint64_t apart[8]; /* the next line of the pair that a CPU fetches with it */
-} IVC_ALIGNED_(128);
+/*
+ * Where the VMs live. One demo per process: a host keeps its state to itself. Functions of one thread; those that
+ * answer false have filled @why. `begin` first; after it failed too, `clean_up` last.
+ */
+struct demo_host {
+	const char *name; /* as --host calls it */
+	bool kvm;
 
-struct demo_shared {
-	struct demo_line ping, ping_data; /* written by VM 1 */
-	struct demo_line pong, pong_data; /* written by VM 2 */
-	struct demo_line progress;        /* word 0: messages that VM 2 has acknowledged, by VM 1 */
+	/** begin - the hypervisor serves. @s: stays where it is. */
+	bool (*begin)(const struct demo_setup *s, struct demo_facts *out, struct demo_why *why);
+	bool (*levels)(struct demo_levels *out, struct demo_why *why);
+	/** start - a VM that waits for orders; again after kill. *@pid: the process that it is, or is in. */
+	bool (*start)(enum demo_who who, pid_t *pid, struct demo_why *why);
+	bool (*order)(enum demo_who who, enum demo_order order, struct demo_why *why);
+	/** hear - the next answer; @tick is called some times a second with the progress of VM 1, optional. */
+	bool (*hear)(enum demo_who who, struct demo_answer *a, void (*tick)(void *arg, uint64_t messages), void *arg,
+		     struct demo_why *why);
+	/** kill - the VM is gone without a word of its own. *@begin_ns: when that began, on demo_now_ns(). */
+	bool (*kill)(enum demo_who who, uint64_t *begin_ns, struct demo_why *why);
+	/** left - after QUIT and its answer: the VM has ended as it should. */
+	bool (*left)(enum demo_who who, struct demo_why *why);
+	/** end - the hypervisor ends, in order. */
+	bool (*end)(struct demo_end *out, struct demo_why *why);
+	/** clean_up - nothing stays behind, whatever happened. */
+	void (*clean_up)(void);
 };
 
-/* What a VM process is born with. */
-struct demo_vm {
-	ivc_vmid_t id;
-	bool publisher;
-	ivc_vmid_t from; /* subscriber: the publisher */
-	ivc_key_t key;
-	const char *where;
-	int data; /* descriptor of the file */
-	uint64_t data_bytes;
-	int cpu; /* to be pinned to while it measures, -1: none */
-	struct demo_shared *shared;
+extern const struct demo_host demo_host_proc;
+#ifdef IVC_TOOL_KVM
+extern const struct demo_host demo_host_kvm;
+#endif
 
-	int link;
-	struct ivc_guest g;
-	struct ivc_pub pub;
-	struct ivc_sub sub;
-	struct ivc_seat seats[DEMO_SEATS];
-	uint8_t *copy; /* of the own section */
-	struct demo_answer *answer;
-	uint64_t calls_before;
-};
-
-/* demo_vm.c */
-/** demo_vm_run - the life of a VM process. Return: its exit code. */
-int demo_vm_run(struct demo_vm *vm, int link);
-/** demo_vm_page - the hv page of the channel in this VM's window; NULL: none there. */
-const volatile struct ivc_hv_page *demo_vm_page(struct demo_vm *vm);
-
-/* demo_flow.c: TRANSFER. Return: 0 or IVC_E_*. */
-int demo_send(struct demo_vm *vm, struct demo_answer *a);
-int demo_receive(struct demo_vm *vm, struct demo_answer *a);
-
-/* demo_trip.c: TRIPS. Return: 0 or IVC_E_*. */
-int demo_trip_ask(struct demo_vm *vm, struct demo_answer *a);
-int demo_trip_echo(struct demo_vm *vm);
-
-/* demo_wall.c */
-/** demo_wall_look - fills a->part. */
-int demo_wall_look(struct demo_vm *vm, struct demo_answer *a);
-/** demo_wall_write - the forbidden write. */
-int demo_wall_write(struct demo_vm *vm, struct demo_answer *a);
-
+/* demo_host.c: what every host needs. */
 /** demo_now_ns - monotonic, the same in all processes. */
 uint64_t demo_now_ns(void);
+
+/** demo_name - "VM 1", "VM 2". */
+const char *demo_name(enum demo_who who);
+
+/** demo_because - fills @why. Return: false. */
+bool demo_because(struct demo_why *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+struct demo_pinned {
+	cpu_set_t before;
+	bool is;
+};
+
+/** demo_pin - this thread to @cpu, -1: no effect; demo_unpin: as it was before. */
+void demo_pin(struct demo_pinned *p, int cpu);
+void demo_unpin(struct demo_pinned *p);
 
 /* demo_data.c */
 /**
@@ -149,19 +116,33 @@ uint64_t demo_now_ns(void);
  */
 int demo_data_open(const char *file, char *name, size_t room, uint64_t *bytes);
 
+/** demo_data_read - @room bytes from @at on, fewer only where the file ends. Return: how many; IVC_E_IO. */
+int64_t demo_data_read(int fd, uint64_t at, void *to, uint64_t room);
+
+/* demo_vm.c: a VM that is a process. */
+struct demo_process {
+	struct demo_birth born;
+	const char *where; /* the hypervisor */
+	int data;
+	int cpu;
+	uint64_t *progress; /* in memory that the asking process sees too */
+};
+
+/** demo_process_run - the life of a VM process. Return: its exit code. */
+int demo_process_run(const struct demo_process *p, int link);
+
 /* demo_child.c: the processes of the demo, in the one that asks. */
 struct demo_child {
-	const char *name;
 	pid_t pid; /* 0: none */
 	int link;  /* -1: none */
 };
 
 /**
- * demo_child_start - forks; the child runs @run with its end of a socket pair and exits with what it returns. It dies with
- * the asking process, by signal @on_orphan.
- * Return: 0; -1: told.
+ * demo_child_start - forks; the child runs @run with its end of a socket pair and exits with what it returns. It dies
+ * with the asking process, by signal @on_orphan.
  */
-int demo_child_start(struct demo_child *c, const char *name, int on_orphan, int (*run)(void *arg, int link), void *arg);
+bool demo_child_start(struct demo_child *c, int on_orphan, int (*run)(const void *arg, int link), const void *arg,
+		      struct demo_why *why);
 
 /** demo_child_order - Return: 0; -1: the child is gone. */
 int demo_child_order(struct demo_child *c, enum demo_order order);
@@ -170,7 +151,8 @@ int demo_child_order(struct demo_child *c, enum demo_order order);
  * demo_child_hear - the next answer, of @bytes bytes; @tick is called some times a second meanwhile, optional.
  * Return: 0; -1: the child is gone, said nothing in time, or a signal came.
  */
-int demo_child_hear(struct demo_child *c, void *answer, size_t bytes, void (*tick)(void *arg), void *arg);
+int demo_child_hear(struct demo_child *c, void *answer, size_t bytes, void (*tick)(void *arg, uint64_t messages),
+		    void *arg, const uint64_t *progress);
 
 /** demo_child_end - waits until it has exited. Return: exit code; 128 + signal; -1: it had to be killed. */
 int demo_child_end(struct demo_child *c);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Processes of the demo: start, order, answer, end. It decides how long a silent one is waited for. */
 #include "demo.h"
-#include "say.h"
 #include "stop.h"
 
 #include <errno.h>
+#include <ivc/atomic.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #define TICK_MS   50
 #define END_MS    5000
 
-static void child_run(int on_orphan, pid_t parent, int (*run)(void *arg, int link), void *arg, int link)
+static void child_run(int on_orphan, pid_t parent, int (*run)(const void *arg, int link), const void *arg, int link)
 {
 	/* Ctrl-C goes to the asking process, which ends the others in order. */
 	(void)setpgid(0, 0);
@@ -31,15 +31,14 @@ static void child_run(int on_orphan, pid_t parent, int (*run)(void *arg, int lin
 	_exit(run(arg, link));
 }
 
-int demo_child_start(struct demo_child *c, const char *name, int on_orphan, int (*run)(void *arg, int link), void *arg)
+bool demo_child_start(struct demo_child *c, int on_orphan, int (*run)(const void *arg, int link), const void *arg,
+		      struct demo_why *why)
 {
 	const pid_t parent = getpid();
 	int pair[2];
 
-	c->name = name;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
-		say("no socket pair: %s", strerror(errno));
-		return -1;
+		return demo_because(why, "no socket pair: %s", strerror(errno));
 	}
 	c->pid = fork();
 	if (c->pid == 0) {
@@ -48,13 +47,12 @@ int demo_child_start(struct demo_child *c, const char *name, int on_orphan, int 
 	}
 	(void)close(pair[1]);
 	if (c->pid < 0) {
-		say("cannot start a process: %s", strerror(errno));
 		(void)close(pair[0]);
 		c->pid = 0;
-		return -1;
+		return demo_because(why, "cannot start a process: %s", strerror(errno));
 	}
 	c->link = pair[0];
-	return 0;
+	return true;
 }
 
 int demo_child_order(struct demo_child *c, enum demo_order order)
@@ -64,7 +62,8 @@ int demo_child_order(struct demo_child *c, enum demo_order order)
 	return send(c->link, &word, sizeof(word), MSG_NOSIGNAL) == (ssize_t)sizeof(word) ? 0 : -1;
 }
 
-int demo_child_hear(struct demo_child *c, void *answer, size_t bytes, void (*tick)(void *arg), void *arg)
+int demo_child_hear(struct demo_child *c, void *answer, size_t bytes, void (*tick)(void *arg, uint64_t messages),
+		    void *arg, const uint64_t *progress)
 {
 	struct pollfd in = {.fd = c->link, .events = POLLIN};
 
@@ -75,7 +74,7 @@ int demo_child_hear(struct demo_child *c, void *answer, size_t bytes, void (*tic
 			return -1;
 		}
 		if (tick) {
-			tick(arg);
+			tick(arg, ivc_load_relaxed_u64(progress));
 		}
 		if (n > 0) {
 			return recv(c->link, answer, bytes, 0) == (ssize_t)bytes ? 0 : -1;
@@ -129,12 +128,4 @@ void demo_child_kill(struct demo_child *c)
 		(void)kill(c->pid, SIGKILL);
 		(void)child_reap(c, 0);
 	}
-}
-
-uint64_t demo_now_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }

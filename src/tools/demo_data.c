@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the demo sends. Without a file it gathers the sources of the project it was built from, and where there are none it
- * takes the program itself; either is repeated until it is a few MiB.
+ * What the demo sends. Without a file it gathers the sources of the project it was built from, and where there are
+ * none it takes the program itself; either is repeated until it is a few MiB.
  */
 #include "demo.h"
 #include "say.h"
@@ -177,4 +177,22 @@ int demo_data_open(const char *file, char *name, size_t room, uint64_t *bytes)
 	*bytes = (uint64_t)st.st_size;
 	(void)snprintf(name, room, "%s", file);
 	return fd;
+}
+
+int64_t demo_data_read(int fd, uint64_t at, void *to, uint64_t room)
+{
+	uint64_t have = 0;
+
+	while (have < room) {
+		const ssize_t n = pread(fd, (uint8_t *)to + have, (size_t)(room - have), (off_t)(at + have));
+
+		if (n < 0) {
+			return IVC_E_IO;
+		}
+		if (n == 0) {
+			break;
+		}
+		have += (uint64_t)n;
+	}
+	return (int64_t)have;
 }

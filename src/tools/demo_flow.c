@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The file through the channel: VM 1 sends messages and collects an acknowledgement for each, VM 2 acknowledges. Each side
- * hashes what it has in its own memory. An empty message is the end.
+ * The file through the channel: VM 1 sends messages and collects an acknowledgement for each, VM 2 acknowledges. What
+ * is hashed is what each side has in its own memory. An empty message is the end.
  */
-#include "demo.h"
+#include "demo_order.h"
 
 #include <ivc/atomic.h>
-#include <nettle/sha2.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #define PIECES 4096u /* of which the times are kept */
 
@@ -17,46 +13,41 @@
 struct pieces {
 	uint64_t last;
 	uint32_t count;
-	uint64_t ns[PIECES];
+	uint32_t ns[PIECES];
 };
 
 static void piece_end(struct pieces *p)
 {
-	const uint64_t now = demo_now_ns();
+	const uint64_t now = demo_env_now();
+	const uint64_t ns = now - p->last;
 
 	if (p->count < PIECES) {
-		p->ns[p->count++] = now - p->last;
+		p->ns[p->count++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
 	}
 	p->last = now;
 }
 
-static int by_time(const void *a, const void *b)
-{
-	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static uint64_t piece_median(struct pieces *p)
 {
-	qsort(p->ns, p->count, sizeof(p->ns[0]), by_time);
+	demo_sort(p->ns, p->count);
 	return p->count ? p->ns[p->count / 2] : 0;
 }
 
-static size_t block_bytes(const struct demo_vm *vm)
+/* block_ready - the memory of a block, and of the channel, is there before the clock runs. Return: bytes of a block. */
+static size_t block_ready(struct demo_vm *vm)
 {
-	return vm->data_bytes < DEMO_BLOCK_BYTES ? (size_t)vm->data_bytes : DEMO_BLOCK_BYTES;
-}
+	const uint64_t bytes = vm->born.data_bytes < DEMO_BLOCK_BYTES ? vm->born.data_bytes : DEMO_BLOCK_BYTES;
+	struct demo_section part[DEMO_PARTS];
+	const volatile uint8_t *base = demo_sections(vm, part);
+	const uint64_t end = base ? part[DEMO_OTHERS].gpa - part[DEMO_HV_PAGE].gpa : 0;
 
-/* block_new - memory that is there before the clock runs. */
-static uint8_t *block_new(size_t bytes)
-{
-	uint8_t *block = malloc(bytes + 1);
-
-	if (block) {
-		memset(block, 0xff, bytes + 1);
+	for (uint64_t at = 0; at < bytes; at += 1024) {
+		((volatile uint8_t *)vm->work)[at] = 0xff;
 	}
-	return block;
+	for (uint64_t at = 0; at < end; at += IVC_HV_PAGE_BYTES) {
+		(void)ivc_load_relaxed_u8(base + at);
+	}
+	return (size_t)bytes;
 }
 
 /* ack_take - one acknowledgement, if @timeout_ns brings one. Return: 0; IVC_E_AGAIN: none; other IVC_E_*. */
@@ -77,15 +68,14 @@ static int ack_take(struct demo_vm *vm, struct demo_answer *a, struct pieces *pi
 	return 0;
 }
 
-static int block_send(struct demo_vm *vm, struct demo_answer *a, struct pieces *pieces, const uint8_t *block,
-		      size_t bytes)
+static int block_send(struct demo_vm *vm, struct demo_answer *a, struct pieces *pieces, size_t bytes)
 {
 	size_t at = 0;
 
 	while (at < bytes || a->acks < a->messages) {
 		const size_t left = bytes - at;
 		const size_t length = left < DEMO_MESSAGE_BYTES ? left : DEMO_MESSAGE_BYTES;
-		int err = left ? ivc_pub_send(&vm->pub, block + at, length, 0) : IVC_E_AGAIN;
+		int err = left ? ivc_pub_send(&vm->pub, vm->work + at, length, 0) : IVC_E_AGAIN;
 
 		if (!err) {
 			at += length;
@@ -101,94 +91,72 @@ static int block_send(struct demo_vm *vm, struct demo_answer *a, struct pieces *
 		if (err != IVC_E_AGAIN) {
 			return err;
 		}
-		ivc_store_relaxed_u64(&vm->shared->progress.word[0], a->acks);
+		demo_env_progress(vm, a->acks);
 	}
 	return 0;
 }
 
-/* block_read - a whole block unless the file ends. Return: its bytes; IVC_E_IO. */
-static int64_t block_read(int fd, uint64_t at, uint8_t *block, size_t bytes)
-{
-	size_t have = 0;
-
-	while (have < bytes) {
-		const ssize_t n = pread(fd, block + have, bytes - have, (off_t)(at + have));
-
-		if (n < 0) {
-			return IVC_E_IO;
-		}
-		if (n == 0) {
-			break;
-		}
-		have += (size_t)n;
-	}
-	return (int64_t)have;
-}
-
 int demo_send(struct demo_vm *vm, struct demo_answer *a)
 {
-	const size_t room = block_bytes(vm);
-	uint8_t *block = block_new(room);
+	const size_t room = block_ready(vm);
 	static struct pieces pieces;
-	struct sha256_ctx hash;
 	int err = 0;
 
-	if (!block) {
-		return IVC_E_NOMEM;
-	}
 	pieces.count = 0;
-	sha256_init(&hash);
-	while (!err && a->bytes < vm->data_bytes) {
-		const int64_t n = block_read(vm->data, a->bytes, block, room);
-		const uint64_t begin = demo_now_ns();
+	while (!err && a->bytes < vm->born.data_bytes) {
+		const int64_t n = demo_env_read(vm, vm->work, room);
+		uint64_t begin;
 
-		if (n <= 0) {
-			err = IVC_E_IO; /* shorter than it was a moment ago */
-			break;
+		if (n <= 0 || n > (int64_t)room) {
+			return IVC_E_IO; /* shorter than it was a moment ago */
 		}
+		begin = demo_env_now();
 		pieces.last = begin;
-		err = block_send(vm, a, &pieces, block, (size_t)n);
-		a->ns += demo_now_ns() - begin;
+		err = block_send(vm, a, &pieces, (size_t)n);
+		a->ns += demo_env_now() - begin;
 		a->bytes += (uint64_t)n;
-		sha256_update(&hash, (size_t)n, block);
+		if (!err) {
+			err = demo_env_hash(vm, vm->work, (uint64_t)n);
+		}
 	}
 	if (!err) {
 		err = ivc_pub_send(&vm->pub, "", 0, DEMO_WAIT_NS);
 	}
-	sha256_digest(&hash, sizeof(a->digest), a->digest);
 	a->piece_ns = piece_median(&pieces);
-	free(block);
-	return err;
+	return err ? err : demo_env_digest(vm, a->digest);
 }
 
 int demo_receive(struct demo_vm *vm, struct demo_answer *a)
 {
-	const size_t room = block_bytes(vm);
-	uint8_t *block = block_new(room);
-	struct sha256_ctx hash;
+	const size_t room = block_ready(vm);
 	size_t have = 0;
-	int64_t n;
+	int err = 0;
 
-	if (!block) {
-		return IVC_E_NOMEM;
-	}
-	sha256_init(&hash);
-	while ((n = ivc_sub_recv(&vm->sub, block + have, room - have, DEMO_WAIT_NS)) > 0) {
+	for (;;) {
+		const int64_t n = ivc_sub_recv(&vm->sub, vm->work + have, room - have, DEMO_WAIT_NS);
+
+		if (n <= 0) {
+			err = (int)n;
+			break;
+		}
 		have += (size_t)n;
 		a->bytes += (uint64_t)n;
 		a->messages++;
-		n = ivc_sub_send(&vm->sub, &a->messages, sizeof(a->messages), DEMO_WAIT_NS);
-		if (n) {
+		err = ivc_sub_send(&vm->sub, &a->messages, sizeof(a->messages), DEMO_WAIT_NS);
+		if (err) {
 			break;
 		}
 		a->acks++;
 		if (have == room) {
-			sha256_update(&hash, have, block);
+			err = demo_env_hash(vm, vm->work, have);
 			have = 0;
 		}
+		if (err) {
+			break;
+		}
 	}
-	sha256_update(&hash, have, block);
-	sha256_digest(&hash, sizeof(a->digest), a->digest);
-	free(block);
-	return (int)n;
+	if (!err && have) {
+		err = demo_env_hash(vm, vm->work, have);
+	}
+	return err ? err : demo_env_digest(vm, a->digest);
 }

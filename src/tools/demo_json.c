@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The report of a demo as JSON. It knows names and no layout. */
 #include "demo_json.h"
-#include "demo.h"
 #include "demo_show.h"
 #include "json.h"
 
@@ -69,7 +68,8 @@ static void percentiles_json(struct json *j, const char *name, const struct demo
 	json_close(j, '}');
 }
 
-static void levels_json(struct json *j, const char *name, const struct ivc_port_levels *l)
+/* @slots: memory slots that show sections; NULL: the host has none. */
+static void levels_json(struct json *j, const char *name, const struct demo_levels *l, const uint32_t *slots)
 {
 	json_open(j, name, '{');
 	json_number(j, "vms", l->vms);
@@ -79,6 +79,9 @@ static void levels_json(struct json *j, const char *name, const struct ivc_port_
 	json_number(j, "bytes", l->hv.bytes_now);
 	json_number(j, "quarantined_bytes", l->hv.quarantined_bytes);
 	json_number(j, "memfds", l->memfds);
+	if (slots) {
+		json_number(j, "memory_slots", *slots);
+	}
 	json_number(j, "descriptors", l->descriptors);
 	json_number(j, "threads", l->threads);
 	json_close(j, '}');
@@ -108,9 +111,18 @@ static void transfer_json(struct json *j, const struct demo_report *r)
 
 static void isolation_json(struct json *j, const struct demo_report *r)
 {
+	const struct demo_answer *a = &r->step[STEP_FORBIDDEN];
+
 	json_open(j, "isolation", '{');
-	json_bool(j, "write_stopped", r->step[STEP_FORBIDDEN].stopped != 0);
-	json_bool(j, "mprotect_refused", r->step[STEP_FORBIDDEN].protect_refused != 0);
+	json_bool(j, "write_stopped", a->stopped != 0);
+	if (r->host->kvm) {
+		json_number(j, "writes", a->tried);
+		json_number(j, "writes_dropped", a->dropped_writes - a->probed);
+		json_number(j, "probes", a->probed);
+		json_bool(j, "probes_harmless", a->refused != 0);
+	} else {
+		json_bool(j, "mprotect_refused", a->refused != 0);
+	}
 	json_number(j, "bytes_changed", r->step[STEP_COMPARE].changed);
 	json_number(j, "bytes_compared", r->step[STEP_COMPARE].bytes);
 	json_number(j, "death_told_ns", r->told_ns);
@@ -121,36 +133,45 @@ static void isolation_json(struct json *j, const struct demo_report *r)
 	json_close(j, '}');
 }
 
+static void hypervisor_json(struct json *j, const struct demo_report *r)
+{
+	json_open(j, "hypervisor", '{');
+	json_signed(j, "pid", r->facts.hv_pid);
+	json_number(j, "vms", r->facts.room_vms);
+	json_number(j, "channels", r->facts.room_channels);
+	if (!r->host->kvm) {
+		json_text(j, "socket", r->facts.socket);
+		json_signed(j, "exit", r->end.code);
+		json_bool(j, "socket_removed", r->end.socket_gone);
+	}
+	json_close(j, '}');
+}
+
 void demo_json_write(const struct demo_report *r, FILE *to)
 {
 	const struct demo_answer *s = r->step;
+	const bool kvm = r->host->kvm;
 	struct json j = {.to = to};
 
 	json_open(&j, NULL, '{');
 	json_bool(&j, "ok", r->ok);
 	json_text(&j, "error", r->error);
-	json_text(&j, "host", "process");
+	json_text(&j, "host", r->host->name);
+	json_text(&j, "host_why", r->reason);
 	json_number(&j, "cpus", r->cpus);
 	json_bool(&j, "pinned", r->pinned != 0);
-	json_open(&j, "hypervisor", '{');
-	json_signed(&j, "pid", r->hv_pid);
-	json_text(&j, "socket", r->socket);
-	json_number(&j, "vms", r->room_vms);
-	json_number(&j, "channels", r->room_channels);
-	json_signed(&j, "exit", r->hv_exit);
-	json_bool(&j, "socket_removed", r->socket_gone);
-	json_close(&j, '}');
+	hypervisor_json(&j, r);
 	json_number(&j, "key", r->key.v);
 	json_open(&j, "vms", '[');
-	vm_json(&j, r->vm1, r->vm1_pid, &s[STEP_CONNECT_1], &s[STEP_LOOK_1]);
-	vm_json(&j, r->vm2, r->vm2_pid, &s[STEP_CONNECT_2], &s[STEP_LOOK_2]);
+	vm_json(&j, r->vm[DEMO_ONE], r->pid[DEMO_ONE], &s[STEP_CONNECT_1], &s[STEP_LOOK_1]);
+	vm_json(&j, r->vm[DEMO_TWO], r->pid[DEMO_TWO], &s[STEP_CONNECT_2], &s[STEP_LOOK_2]);
 	json_close(&j, ']');
 	json_open(&j, "hypercalls", '[');
-	calls_json(&j, r->vm1, &s[STEP_PUBLISH]);
-	calls_json(&j, r->vm2, &s[STEP_SUBSCRIBE]);
-	calls_json(&j, r->vm2, &s[STEP_AGAIN]);
-	calls_json(&j, r->vm2, &s[STEP_UNSUBSCRIBE]);
-	calls_json(&j, r->vm1, &s[STEP_UNPUBLISH]);
+	calls_json(&j, r->vm[DEMO_ONE], &s[STEP_PUBLISH]);
+	calls_json(&j, r->vm[DEMO_TWO], &s[STEP_SUBSCRIBE]);
+	calls_json(&j, r->vm[DEMO_TWO], &s[STEP_AGAIN]);
+	calls_json(&j, r->vm[DEMO_TWO], &s[STEP_UNSUBSCRIBE]);
+	calls_json(&j, r->vm[DEMO_ONE], &s[STEP_UNPUBLISH]);
 	json_close(&j, ']');
 	transfer_json(&j, r);
 	json_open(&j, "round_trip_ns", '{');
@@ -160,9 +181,9 @@ void demo_json_write(const struct demo_report *r, FILE *to)
 	percentiles_json(&j, "limit", &s[STEP_TRIPS].limit);
 	json_close(&j, '}');
 	isolation_json(&j, r);
-	levels_json(&j, "before", &r->first);
-	levels_json(&j, "during", &r->during);
-	levels_json(&j, "left_over", &r->last);
+	levels_json(&j, "before", &r->first, kvm ? &r->first.slots : NULL);
+	levels_json(&j, "during", &r->during, kvm ? &r->during.slots : NULL);
+	levels_json(&j, "left_over", &r->last, kvm ? &r->closed.slots : NULL);
 	json_close(&j, '}');
 	(void)fputc('\n', to);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The demo for people: one line for each thing that happened. It knows the layout and no process. */
 #include "demo_show.h"
-#include "demo.h"
 #include "demo_json.h"
 #include "text.h"
 
@@ -36,24 +35,34 @@ void demo_show_host(const struct demo_report *r)
 	if (uname(&system) != 0) {
 		memset(&system, 0, sizeof(system));
 	}
-	line(r, "host       processes as VMs, on %s %s, %" PRIu32 " CPU%s", system.sysname, system.release, r->cpus,
-	     text_plural(r->cpus));
-	line(r, "hv         pid %ld, socket %s, room for %" PRIu32 " VMs and %" PRIu32 " channels; no policy is set",
-	     (long)r->hv_pid, r->socket, r->room_vms, r->room_channels);
+	line(r, "host       %s on %s %s, %" PRIu32 " CPU%s (%s)",
+	     r->host->kvm ? "KVM, two virtual machines" : "processes as VMs", system.sysname, system.release, r->cpus,
+	     text_plural(r->cpus), r->reason);
+	line(r, "hv         %spid %ld%s%s, room for %" PRIu32 " VMs and %" PRIu32 " channels; no policy is set",
+	     r->host->kvm ? "in the process of both VMs, " : "", (long)r->facts.hv_pid,
+	     r->facts.socket[0] ? ", socket " : "", r->facts.socket, r->facts.room_vms, r->facts.room_channels);
 }
 
-static void vm_line(const struct demo_report *r, ivc_vmid_t vm, pid_t pid, const struct demo_answer *a)
+static void vm_line(const struct demo_report *r, enum demo_who who, const struct demo_answer *a)
 {
-	char ram[TEXT_SIZE_BYTES], window[TEXT_SIZE_BYTES];
+	char ram[TEXT_SIZE_BYTES], window[TEXT_SIZE_BYTES], more[96], pid[32];
 
-	line(r, "vm %" PRIu32 "       pid %ld, RAM %s, window 0x%" PRIx64 " + %s", vm.v, (long)pid,
-	     text_size(ram, a->ram_bytes), a->window, text_size(window, a->window_bytes));
+	more[0] = 0;
+	pid[0] = 0;
+	if (r->host->kvm) {
+		(void)snprintf(more, sizeof(more), ", %" PRIu32 " vCPU%s in ring 3, hypercalls by port 0x%x", a->vcpus,
+			       text_plural(a->vcpus), (unsigned int)IVC_X86_PORT);
+	} else {
+		(void)snprintf(pid, sizeof(pid), "pid %ld, ", (long)r->pid[who]);
+	}
+	line(r, "vm %" PRIu32 "       %sRAM %s, window 0x%" PRIx64 " + %s%s", r->vm[who].v, pid,
+	     text_size(ram, a->ram_bytes), a->window, text_size(window, a->window_bytes), more);
 }
 
 void demo_show_vms(const struct demo_report *r)
 {
-	vm_line(r, r->vm1, r->vm1_pid, &r->step[STEP_CONNECT_1]);
-	vm_line(r, r->vm2, r->vm2_pid, &r->step[STEP_CONNECT_2]);
+	vm_line(r, DEMO_ONE, &r->step[STEP_CONNECT_1]);
+	vm_line(r, DEMO_TWO, &r->step[STEP_CONNECT_2]);
 	line(r, "%s", "");
 }
 
@@ -109,12 +118,15 @@ void demo_show_channel(const struct demo_report *r)
 	char others[32], more[64];
 
 	(void)snprintf(more, sizeof(more), ", base 0x%" PRIx64, r->step[STEP_LOOK_1].part[DEMO_HV_PAGE].gpa);
-	call_line(r, r->vm1, &r->step[STEP_PUBLISH], more);
+	call_line(r, r->vm[DEMO_ONE], &r->step[STEP_PUBLISH], more);
 	(void)snprintf(more, sizeof(more), ", base 0x%" PRIx64 ", seat %" PRIu32,
 		       r->step[STEP_LOOK_2].part[DEMO_HV_PAGE].gpa, r->step[STEP_SUBSCRIBE].seat);
-	call_line(r, r->vm2, &r->step[STEP_SUBSCRIBE], more);
-	line(r, "           the same pages, at other addresses   vm %-4" PRIu32 "            vm %" PRIu32, r->vm1.v,
-	     r->vm2.v);
+	call_line(r, r->vm[DEMO_TWO], &r->step[STEP_SUBSCRIBE], more);
+	line(r, "           %-34s   vm %-4" PRIu32 "            vm %" PRIu32,
+	     r->step[STEP_LOOK_1].part[DEMO_HV_PAGE].gpa == r->step[STEP_LOOK_2].part[DEMO_HV_PAGE].gpa
+		     ? "the same pages, in both windows"
+		     : "the same pages, at other addresses",
+	     r->vm[DEMO_ONE].v, r->vm[DEMO_TWO].v);
 	section_line(r, "hv page", DEMO_HV_PAGE);
 	section_line(r, "publisher", DEMO_PUBLISHER);
 	section_line(r, "seat 0", DEMO_SEAT);
@@ -178,8 +190,9 @@ void demo_show_transfer(const struct demo_report *r)
 	     one->piece_ns ? median : "", one->calls_made + two->calls_made);
 	digest_short(first, one->digest);
 	digest_short(second, two->digest);
-	line(r, "sha-256    vm %" PRIu32 " %s   vm %" PRIu32 " %s   %s", r->vm1.v, first, r->vm2.v, second,
-	     memcmp(one->digest, two->digest, DEMO_DIGEST_BYTES) == 0 ? "equal" : "NOT EQUAL");
+	line(r, "sha-256    vm %" PRIu32 " %s   vm %" PRIu32 " %s   %s%s", r->vm[DEMO_ONE].v, first, r->vm[DEMO_TWO].v,
+	     second, memcmp(one->digest, two->digest, DEMO_DIGEST_BYTES) == 0 ? "equal" : "NOT EQUAL",
+	     r->host->kvm ? " (by the host, over the RAM of each VM)" : "");
 }
 
 void demo_show_trips(const struct demo_report *r)
@@ -199,72 +212,117 @@ void demo_show_trips(const struct demo_report *r)
 	line(r, "%s", "");
 }
 
+/* what_line - what a VM did without a hypercall, and what came of it. */
+__attribute__((format(printf, 3, 4))) static void what_line(const struct demo_report *r, const char *what,
+							    const char *format, ...)
+{
+	char result[160];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(result, sizeof(result), format, args);
+	va_end(args);
+	line(r, "vm %" PRIu32 "       %-52s -> %s", r->vm[DEMO_TWO].v, what, result);
+}
+
+static void forbidden_kvm(const struct demo_report *r)
+{
+	const struct demo_answer *a = &r->step[STEP_FORBIDDEN], *b = &r->step[STEP_COMPARE];
+	char what[64];
+
+	(void)snprintf(what, sizeof(what), "%" PRIu32 " writes to the publisher's section", a->tried);
+	what_line(r, what, "%s%" PRIu64 " dropped, %" PRIu64 " of %" PRIu64 " bytes changed, goes on",
+		  a->stopped ? "" : "NOT STOPPED, ", a->dropped_writes - a->probed, b->changed, b->bytes);
+	(void)snprintf(what, sizeof(what), "%" PRIu32 " writes and reads where no seat is taken", a->probed);
+	what_line(r, what, "%s", a->refused ? "dropped, all ones, goes on" : "NOT STOPPED");
+}
+
 void demo_show_forbidden(const struct demo_report *r)
 {
 	const struct demo_answer *a = &r->step[STEP_FORBIDDEN], *b = &r->step[STEP_COMPARE];
 
-	line(r,
-	     "vm %" PRIu32 "       write to the publisher's section                     -> %s, %" PRIu64 " of %" PRIu64
-	     " bytes changed",
-	     r->vm2.v, a->stopped ? "stopped (SIGSEGV)" : "NOT STOPPED", b->changed, b->bytes);
-	line(r, "vm %" PRIu32 "       ask the kernel for the right to write (mprotect)     -> %s", r->vm2.v,
-	     a->protect_refused ? "refused" : "GRANTED");
+	if (r->host->kvm) {
+		forbidden_kvm(r);
+		return;
+	}
+	what_line(r, "write to the publisher's section", "%s, %" PRIu64 " of %" PRIu64 " bytes changed",
+		  a->stopped ? "stopped (SIGSEGV)" : "NOT STOPPED", b->changed, b->bytes);
+	what_line(r, "ask the kernel for the right to write (mprotect)", "%s", a->refused ? "refused" : "GRANTED");
 }
 
 void demo_show_killed(const struct demo_report *r)
 {
 	const struct demo_answer *a = &r->step[STEP_AGAIN];
-	char more[64];
+	char more[96], who[32];
 
 	(void)snprintf(more, sizeof(more), " (try %" PRIu32 ": a busy machine)", r->kills);
-	line(r,
-	     "vm %" PRIu32 "       kill -9                                              -> vm %" PRIu32
-	     " told after %.1f ms: seat %" PRIu32 " DEAD, goes on%s",
-	     r->vm2.v, r->vm1.v, (double)r->told_ns / 1e6, r->step[STEP_WATCH].seat, r->kills > 1 ? more : "");
-	(void)snprintf(more, sizeof(more), ", seat %" PRIu32 ", pid %ld, a message and its echo", a->seat,
-		       (long)r->again_pid);
-	call_line(r, r->vm2, a, more);
+	what_line(r, r->host->kvm ? "crash (an instruction that does not exist)" : "kill -9",
+		  "vm %" PRIu32 " told after %.1f ms: seat %" PRIu32 " DEAD, goes on%s", r->vm[DEMO_ONE].v,
+		  (double)r->told_ns / 1e6, r->step[STEP_WATCH].seat, r->kills > 1 ? more : "");
+	(void)snprintf(who, sizeof(who), "pid %ld", (long)r->again_pid);
+	(void)snprintf(more, sizeof(more), ", seat %" PRIu32 ", %s, a message and its echo", a->seat,
+		       r->host->kvm ? "started again" : who);
+	call_line(r, r->vm[DEMO_TWO], a, more);
 }
 
 void demo_show_closed(const struct demo_report *r)
 {
-	call_line(r, r->vm2, &r->step[STEP_UNSUBSCRIBE], "");
-	call_line(r, r->vm1, &r->step[STEP_UNPUBLISH], "");
+	call_line(r, r->vm[DEMO_TWO], &r->step[STEP_UNSUBSCRIBE], "");
+	call_line(r, r->vm[DEMO_ONE], &r->step[STEP_UNPUBLISH], "");
 }
 
 void demo_show_left(const struct demo_report *r)
 {
 	char before[TEXT_SIZE_BYTES], after[TEXT_SIZE_BYTES];
+	const bool kvm = r->host->kvm;
 
 	line(r,
-	     "left over  %" PRIu32 " channels, %" PRIu32 " sections, %" PRIu32 " memfds, %s"
-	     "     (at most: %" PRIu32 ", %" PRIu32 ", %" PRIu32 ", %s)",
-	     r->last.hv.channels_now, r->last.hv.sections_now, r->last.memfds, text_size(after, r->last.hv.bytes_now),
-	     r->during.hv.channels_now, r->during.hv.sections_now, r->during.memfds,
+	     "left over  %" PRIu32 " channels, %" PRIu32 " sections, %" PRIu32 " %s, %s     (with the channel: %" PRIu32
+	     ", %" PRIu32 ", %" PRIu32 ", %s)",
+	     r->last.hv.channels_now, r->last.hv.sections_now, kvm ? r->closed.slots : r->last.memfds,
+	     kvm ? "memory slots" : "memfds", text_size(after, r->last.hv.bytes_now), r->during.hv.channels_now,
+	     r->during.hv.sections_now, kvm ? r->during.slots : r->during.memfds,
 	     text_size(before, r->during.hv.bytes_now));
-	line(r, "hv         exit %d, socket %s", r->hv_exit, r->socket_gone ? "removed" : "LEFT BEHIND");
+	if (kvm) {
+		line(r,
+		     "hv         ended; of its process are left: %" PRIu32 " descriptors, before: %" PRIu32 "; %" PRIu32
+		     " thread%s, before: %" PRIu32,
+		     r->last.descriptors, r->first.descriptors, r->last.threads, text_plural(r->last.threads),
+		     r->first.threads);
+	} else {
+		line(r, "hv         exit %d, socket %s", r->end.code, r->end.socket_gone ? "removed" : "LEFT BEHIND");
+	}
+}
+
+static void next_show(const struct demo_report *r)
+{
+	char words[9];
+
+	(void)text_key_words(words, r->key);
+	if (r->host->kvm) {
+		(void)printf(
+			"ok         next: ivc vm run --help   for guests of your own; docs/guests.md shows how to write one\n");
+	} else {
+		(void)printf(
+			"ok         next: ivc hv --socket /tmp/ivc.sock & sleep 1; ivc sub --socket /tmp/ivc.sock --vm 2 --from 1 "
+			"--key %s & date | ivc pub --socket /tmp/ivc.sock --vm 1 --key %s\n",
+			words[0] ? words : "demo", words[0] ? words : "demo");
+	}
+	(void)printf("           (ivc is build/release/bin/ivc after ./run demo)\n");
 }
 
 bool demo_show_end(const struct demo_report *r)
 {
-	char words[9];
-
 	if (r->json) {
 		demo_json_write(r, stdout);
 	} else if (!r->ok) {
 		(void)printf("failed     %s\n", r->error);
 	} else if (r->quiet) {
-		(void)printf("ok         %" PRIu64
-			     " bytes, digests equal, write stopped, death told after %.1f ms, nothing left "
-			     "over\n",
-			     r->step[STEP_SEND].bytes, (double)r->told_ns / 1e6);
+		(void)printf("ok         %s: %" PRIu64
+			     " bytes, digests equal, write stopped, death told after %.1f ms, nothing left over\n",
+			     r->host->kvm ? "KVM" : "processes", r->step[STEP_SEND].bytes, (double)r->told_ns / 1e6);
 	} else {
-		(void)text_key_words(words, r->key);
-		(void)printf(
-			"ok         next: ivc hv --socket /tmp/ivc.sock & sleep 1; ivc sub --socket /tmp/ivc.sock --vm 2 --from 1 "
-			"--key %s & date | ivc pub --socket /tmp/ivc.sock --vm 1 --key %s\n"
-			"           (ivc is build/release/bin/ivc after ./run demo)\n",
-			words[0] ? words : "demo", words[0] ? words : "demo");
+		next_show(r);
 	}
 	return fflush(stdout) == 0 && !ferror(stdout);
 }

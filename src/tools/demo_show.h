@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the demo found out, and how it is shown: line by line while it goes on, or as one JSON object at the end. It decides
- * no outcome: everything here was measured or answered.
+ * What the demo found out, and how it is shown: line by line while it goes on, or as one JSON object at the end. It
+ * decides no outcome: everything here was measured or answered.
  */
 #ifndef IVC_TOOLS_DEMO_SHOW_H
 #define IVC_TOOLS_DEMO_SHOW_H
 
-#include <ivc/connect.h>
-#include <ivc/port.h>
-#include <sys/types.h>
-
-struct demo_answer;
+#include "demo.h"
 
 /* Answers of the VMs, by number. */
 enum demo_step {
@@ -27,32 +23,32 @@ enum demo_step {
 	STEP_COMPARE,
 	STEP_WATCH,
 	STEP_AGAIN,
-	STEP_GREET,
 	STEP_UNSUBSCRIBE,
 	STEP_UNPUBLISH,
+	STEP_OTHER, /* all of which nothing is shown */
 	STEP_COUNT
 };
 
 struct demo_report {
 	bool quiet, json, progress;
-	const char *socket;
-	ivc_vmid_t vm1, vm2;
+	const struct demo_host *host;
+	char reason[320]; /* for this host */
+	ivc_vmid_t vm[DEMO_VMS];
 	ivc_key_t key;
 	char data_name[256];
 	uint64_t data_bytes;
 	uint32_t cpus;
 	uint32_t pinned; /* both VMs had a CPU of their own while they measured */
-	pid_t hv_pid, vm1_pid, vm2_pid, again_pid;
-	uint32_t room_vms, room_channels;
-	struct demo_answer *step; /* STEP_COUNT of them */
-	struct ivc_port_levels first, during, last;
-	uint64_t told_ns; /* from the last kill -9 to the word of VM 1 */
+	struct demo_facts facts;
+	pid_t pid[DEMO_VMS], again_pid;
+	struct demo_answer step[STEP_COUNT];
+	struct demo_levels first, during, closed, last;
+	uint64_t told_ns; /* from the last death of VM 2 to the word of VM 1 */
 	uint32_t kills;   /* above 1: the machine was too busy before */
-	int hv_exit;
-	bool socket_gone;
+	struct demo_end end;
 	bool ok;
 	int exit_code;
-	char error[512];
+	char error[600];
 };
 
 void demo_show_host(const struct demo_report *r);

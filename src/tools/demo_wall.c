@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a VM can reach: the rights of each section in its window by the kernel's own word, and what happens to a write that
- * is not allowed. It believes /proc/self/maps and SIGSEGV, and nothing of this project.
+ * What a VM process can reach: the rights of each section in its window by the kernel's own word, and what happens to a
+ * write that is not allowed. It believes /proc/self/maps and SIGSEGV, and nothing of this project.
  */
 #include "demo.h"
 
 #include <errno.h>
-#include <ivc/atomic.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,13 +27,15 @@ static const char *covers(const char *line, uintptr_t at)
 	return *end == ' ' && at >= from && at < to && strlen(end) > 4 ? end + 1 : NULL;
 }
 
-/* rights_of - of the mapping that holds @at; "--" for the zeros of a hole, which no section shows. */
-static void rights_of(const volatile void *at, char rights[4])
+/* "--" for the zeros of a hole, which no section shows. */
+void demo_env_rights(struct demo_vm *vm, const volatile uint8_t *at, uint64_t bytes, char rights[4])
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
 	const char *how = NULL;
 	char line[512];
 
+	(void)vm;
+	(void)bytes;
 	while (maps && !how && fgets(line, sizeof(line), maps)) {
 		how = covers(line, (uintptr_t)at);
 	}
@@ -50,36 +51,6 @@ static void rights_of(const volatile void *at, char rights[4])
 	}
 }
 
-int demo_wall_look(struct demo_vm *vm, struct demo_answer *a)
-{
-	const volatile struct ivc_hv_page *page = demo_vm_page(vm);
-	const volatile uint8_t *base = (const volatile uint8_t *)page;
-	struct ivc_connect_info info;
-	uint64_t offset[DEMO_PARTS], seat_bytes;
-	uint32_t seats;
-
-	if (!page || ivc_guest_connection(&vm->g, &info)) {
-		return IVC_E_NOENT;
-	}
-	seat_bytes = ivc_load_relaxed_u64(&page->seat_bytes);
-	seats = ivc_load_relaxed_u32(&page->seats);
-	offset[DEMO_HV_PAGE] = 0;
-	offset[DEMO_PUBLISHER] = ivc_load_relaxed_u64(&page->publisher_offset);
-	offset[DEMO_SEAT] = ivc_load_relaxed_u64(&page->seat_offset);
-	offset[DEMO_OTHERS] = offset[DEMO_SEAT] + seat_bytes;
-	a->part[DEMO_HV_PAGE].bytes = UINT64_C(1) << page->granule_log2;
-	a->part[DEMO_PUBLISHER].bytes = ivc_load_relaxed_u64(&page->publisher_bytes);
-	a->part[DEMO_SEAT].bytes = seat_bytes;
-	a->part[DEMO_OTHERS].bytes = seat_bytes * (seats - 1);
-	for (size_t i = 0; i < DEMO_PARTS; i++) {
-		a->part[i].gpa = info.window.v + (uint64_t)(base - (uint8_t *)info.window_at) + offset[i];
-		if (a->part[i].bytes) {
-			rights_of(base + offset[i], a->part[i].rights);
-		}
-	}
-	return 0;
-}
-
 static sigjmp_buf fault_back;
 static volatile sig_atomic_t fault_code;
 static void *volatile fault_at;
@@ -93,27 +64,21 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	siglongjmp(fault_back, 1);
 }
 
-int demo_wall_write(struct demo_vm *vm, struct demo_answer *a)
+int demo_env_forbidden(struct demo_vm *vm, const volatile uint8_t *section, uint64_t bytes,
+		       const volatile uint8_t *hole, struct demo_answer *a)
 {
-	const volatile struct ivc_hv_page *page = demo_vm_page(vm);
+	volatile uint8_t *target = (volatile uint8_t *)(uintptr_t)section + bytes / 2;
 	struct sigaction action, segv, bus;
-	volatile uint8_t *target;
-	void *section;
-	uint64_t bytes;
 
-	if (!page) {
-		return IVC_E_NOENT;
-	}
-	bytes = ivc_load_relaxed_u64(&page->publisher_bytes);
-	target = (volatile uint8_t *)(uintptr_t)page + ivc_load_relaxed_u64(&page->publisher_offset) + bytes / 2;
-	section = (void *)(uintptr_t)(target - bytes / 2);
-
+	(void)vm;
+	(void)hole;
 	memset(&action, 0, sizeof(action));
 	action.sa_sigaction = on_fault;
 	action.sa_flags = SA_SIGINFO;
 	(void)sigemptyset(&action.sa_mask);
 	(void)sigaction(SIGSEGV, &action, &segv);
 	(void)sigaction(SIGBUS, &action, &bus);
+	a->tried = 1;
 	if (sigsetjmp(fault_back, 1) == 0) {
 		*target = (uint8_t) ~*target; /* the load is allowed, the store is not */
 		a->stopped = 0;
@@ -123,6 +88,6 @@ int demo_wall_write(struct demo_vm *vm, struct demo_answer *a)
 	(void)sigaction(SIGSEGV, &segv, NULL);
 	(void)sigaction(SIGBUS, &bus, NULL);
 	/* A hostile process would ask the kernel for the right that it lacks; the seal of the memory forbids it. */
-	a->protect_refused = mprotect(section, bytes, PROT_READ | PROT_WRITE) != 0 && errno == EACCES;
+	a->refused = mprotect((void *)(uintptr_t)section, bytes, PROT_READ | PROT_WRITE) != 0 && errno == EACCES;
 	return 0;
 }

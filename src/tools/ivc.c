@@ -8,15 +8,26 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef IVC_TOOL_KVM
+#define VM cmd_vm
+#else
+#define VM vm_absent
+static int vm_absent(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	say("VMs on /dev/kvm are for x86_64 Linux; this tool was built without them");
+	return TOOL_ERROR;
+}
+#endif
+
 static const struct {
 	const char *word;
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"demo", "ivc demo", cmd_demo},
-	{"hv", "ivc hv", cmd_hv},
-	{"pub", "ivc pub", cmd_pub},
-	{"sub", "ivc sub", cmd_sub},
+	{"demo", "ivc demo", cmd_demo}, {"hv", "ivc hv", cmd_hv}, {"pub", "ivc pub", cmd_pub},
+	{"sub", "ivc sub", cmd_sub},    {"vm", "ivc vm", VM},
 };
 
 static const char help[] =
@@ -27,6 +38,7 @@ static const char help[] =
 	"  ivc pub --socket PATH --vm N --key K        be VM N, publish channel K, send what comes on stdin\n"
 	"  ivc sub --socket PATH --vm N --from P --key K\n"
 	"                                              be VM N, subscribe to channel K of VM P, write it to stdout\n"
+	"  ivc vm run GUEST.elf [+ GUEST.elf ...]      virtual machines on /dev/kvm, with channels between them\n"
 	"\n"
 	"  ivc <command> --help                        all options of one command\n"
 	"  ivc --version\n"
@@ -55,7 +67,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!word[0]) {
-		return say_usage("a command is missing: demo, hv, pub or sub");
+		return say_usage("a command is missing: demo, hv, pub, sub or vm");
 	}
-	return say_usage("there is no command '%.100s'; there are demo, hv, pub and sub", word);
+	return say_usage("there is no command '%.100s'; there are demo, hv, pub, sub and vm", word);
 }

@@ -21,12 +21,24 @@ static struct opt *opt_find(struct opt *opts, size_t count, const char *arg, siz
 	return NULL;
 }
 
+/* The next place for an argument without dashes. */
+static struct opt *opt_word(struct opt *opts, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (opts[i].kind == OPT_WORD && !opts[i].given) {
+			return &opts[i];
+		}
+	}
+	return NULL;
+}
+
 static int opt_take(struct opt *opt, const char *value)
 {
 	uint64_t v;
 
 	switch (opt->kind) {
 	case OPT_TEXT:
+	case OPT_WORD:
 		if (!value[0]) {
 			return say_usage("%s needs a value that is not empty", opt->name);
 		}
@@ -74,8 +86,17 @@ bool opt_parse(struct opt *opts, size_t count, const char *help, int argc, char 
 			return false;
 		}
 		if (arg[0] != '-') {
-			*code = say_usage("'%s' is not expected here", arg);
-			return false;
+			opt = opt_word(opts, count);
+			if (!opt) {
+				*code = say_usage("'%.200s' is not expected here", arg);
+				return false;
+			}
+			opt->given = true;
+			*code = opt_take(opt, arg);
+			if (*code) {
+				return false;
+			}
+			continue;
 		}
 		opt = opt_find(opts, count, arg, length);
 		if (!opt) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The options of a command as a table: --name VALUE, --name=VALUE, or --name alone. Everything wrong is told in one line
+ * The options of a command as a table: --name VALUE, --name=VALUE, --name alone, VALUE alone. Everything wrong is told in one line
  * on stderr. It knows no command.
  */
 #ifndef IVC_TOOLS_OPT_H
@@ -14,7 +14,8 @@ enum opt_kind {
 	OPT_NUMBER, /* uint64_t */
 	OPT_SIZE,   /* uint64_t */
 	OPT_KEY,    /* ivc_key_t */
-	OPT_VM      /* ivc_vmid_t */
+	OPT_VM,     /* ivc_vmid_t */
+	OPT_WORD    /* const char *, an argument without dashes; the name tells what it is */
 };
 
 struct opt {

@@ -19,5 +19,6 @@ int cmd_hv(int argc, char **argv);
 int cmd_pub(int argc, char **argv);
 int cmd_sub(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
+int cmd_vm(int argc, char **argv);
 
 #endif

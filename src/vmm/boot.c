@@ -294,10 +294,11 @@ int vmm_boot_vcpu(struct vmm_vcpu *vcpu, char *why)
 /* vmm_boot_interrupts - before any vCPU: local APICs, and an eventfd that raises the vector on vCPU 0. */
 int vmm_boot_interrupts(struct vmm *vm, char *why)
 {
-	struct {
+	union {
 		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entry;
+		uint8_t room[sizeof(struct kvm_irq_routing) + sizeof(struct kvm_irq_routing_entry)];
 	} routes;
+	struct kvm_irq_routing_entry *entry = routes.head.entries;
 	struct kvm_irqfd irqfd = {.gsi = VMM_ROUTE};
 
 	vm->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -309,10 +310,10 @@ int vmm_boot_interrupts(struct vmm *vm, char *why)
 	}
 	memset(&routes, 0, sizeof(routes));
 	routes.head.nr = 1;
-	routes.entry.gsi = VMM_ROUTE;
-	routes.entry.type = KVM_IRQ_ROUTING_MSI;
-	routes.entry.u.msi.address_lo = (uint32_t)IVC_MACHINE_APIC; /* physical, edge, APIC id 0 */
-	routes.entry.u.msi.data = vm->image.vector;
+	entry->gsi = VMM_ROUTE;
+	entry->type = KVM_IRQ_ROUTING_MSI;
+	entry->u.msi.address_lo = (uint32_t)IVC_MACHINE_APIC; /* physical, edge, APIC id 0 */
+	entry->u.msi.data = vm->image.vector;
 	if (ioctl(vm->vm_fd, KVM_SET_GSI_ROUTING, &routes)) {
 		return vmm_kvm_error(why, "routing the interrupt");
 	}

@@ -14,9 +14,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define DEVICE   "/dev/kvm"
-#define API      12
-#define WHY(...) (void)snprintf(why, VMM_WHY_BYTES, __VA_ARGS__)
+#define DEVICE       "/dev/kvm"
+#define API          12
+#define SLOT_ZAP_ALL (1u << 7) /* KVM_X86_QUIRK_SLOT_ZAP_ALL, newer than some headers */
+#define WHY(...)     (void)snprintf(why, VMM_WHY_BYTES, __VA_ARGS__)
 
 static const struct {
 	unsigned int cap;
@@ -143,6 +144,9 @@ int vmm_kvm_machine(struct vmm *vm, uint64_t slots, char *why)
 	/* Where KVM on Intel CPUs keeps three pages of its own; elsewhere nothing changes, and nothing depends on it. */
 	(void)ioctl(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &map);
 	(void)ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, VMM_AT_KVM_TSS);
+	/* A slot that goes takes only its own pages out of the VM's tables, where KVM can do so (Linux 6.12). */
+	(void)ioctl(vm->vm_fd, KVM_ENABLE_CAP,
+		    &(struct kvm_enable_cap){.cap = KVM_CAP_DISABLE_QUIRKS2, .args = {SLOT_ZAP_ALL}});
 	ram = mmap(NULL, vm->ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (ram == MAP_FAILED) {
 		WHY("no %" PRIu64 " KiB of memory for the RAM of the VM: give a smaller --mem", vm->ram_bytes >> 10);

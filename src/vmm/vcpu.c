@@ -32,15 +32,15 @@ void vmm_signals_block(sigset_t *old)
 
 static int let_kicks_in(const struct vmm_vcpu *vcpu)
 {
-	struct {
+	union {
 		struct kvm_signal_mask head;
-		uint8_t set[SIGNALS_BYTES];
+		uint8_t room[sizeof(struct kvm_signal_mask) + SIGNALS_BYTES];
 	} mask = {.head = {.len = SIGNALS_BYTES}};
 	sigset_t set;
 
 	(void)pthread_sigmask(SIG_SETMASK, NULL, &set);
 	(void)sigdelset(&set, KICK);
-	memcpy((uint8_t *)&mask + offsetof(struct kvm_signal_mask, sigset), &set, SIGNALS_BYTES);
+	memcpy(mask.room + offsetof(struct kvm_signal_mask, sigset), &set, SIGNALS_BYTES);
 	return ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
 }
 

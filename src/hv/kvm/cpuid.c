@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a guest finds out: two CPUID leaves behind those of KVM. It decides where they go; it changes no leaf of the CPU but
- * the bit that tells of a hypervisor.
+ * How a guest finds out: two CPUID leaves behind those of KVM. It decides where they go; it changes no leaf of the CPU
+ * but the bit that tells of a hypervisor.
  */
 #include "state.h"
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a bell reaches a guest: an eventfd that KVM turns into an interrupt, written here, or by KVM itself when the sender's
- * vCPU stores to its doorbell page. It does not know which channel a value stands for.
+ * How a bell reaches a guest: an eventfd that KVM turns into an interrupt, written here, or by KVM itself when the
+ * sender's vCPU stores to its doorbell page. It does not know which channel a value stands for.
  */
 #include "state.h"
 #include <errno.h>

@@ -45,7 +45,7 @@ static void unpark(void *vm, void *vcpu)
 static void barrier(void *host)
 {
 	(void)host;
-	/* Every process with a VM registered in ivc_kvm_create(): a vCPU in guest code is taken out of it for the fence. */
+	/* Whoever has a VM has registered in ivc_kvm_create(): a vCPU leaves its guest's code for the fence. */
 	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
 }
 
@@ -119,11 +119,11 @@ static bool config_take(struct ivc_kvm_config *out, const struct ivc_kvm_config 
 	       (!out->trap.v || out->trap.v != out->doorbell.v);
 }
 
-static int extension(int vm_fd, unsigned long what)
+static uint32_t extension(int vm_fd, unsigned long what)
 {
 	const int n = ioctl(vm_fd, KVM_CHECK_EXTENSION, what);
 
-	return n > 0 ? n : 0;
+	return n > 0 ? (uint32_t)n : 0;
 }
 
 /* What KVM must be able to do below us. */
@@ -135,7 +135,7 @@ static int vm_check(const struct ivc_kvm_config *config)
 	if (!extension(config->vm_fd, KVM_CAP_READONLY_MEM) || !extension(config->vm_fd, KVM_CAP_SYNC_MMU)) {
 		return IVC_E_OPNOTSUPP;
 	}
-	if (config->slot_first + config->slot_count > (uint32_t)extension(config->vm_fd, KVM_CAP_NR_MEMSLOTS)) {
+	if (config->slot_first + config->slot_count > extension(config->vm_fd, KVM_CAP_NR_MEMSLOTS)) {
 		return IVC_E_INVAL;
 	}
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) ? IVC_E_OPNOTSUPP : 0;
