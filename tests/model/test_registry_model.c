@@ -21,6 +21,11 @@
 #define QUOTA_BYTES       (40 * WORLD_GRANULE)
 #define LIMIT             (8 * WORLD_GRANULE)
 #define NOBODY            UINT32_MAX
+#if defined(__SANITIZE_THREAD__)
+#define OPS 80000 /* one thread, for which ThreadSanitizer is only slow */
+#else
+#define OPS 300000
+#endif
 
 /* The reference. */
 
@@ -363,7 +368,7 @@ static void do_subscribe(uint32_t vm)
 		want = fault_end() ? faulty : want;
 	}
 	agree("subscribe", got, want);
-	if (want != 0) {
+	if (want != 0 || !c) {
 		agree("subscribe: base slot", (int64_t)at.base, (int64_t)WORLD_UNTOUCHED);
 		return;
 	}
@@ -586,7 +591,7 @@ static void late_answers(void)
 
 static void test_registry_model_random_calls_agree_with_the_reference(void **state)
 {
-	const uint64_t ops = run_number("IVC_OPS", 300000);
+	const uint64_t ops = run_number("IVC_OPS", OPS);
 
 	(void)state;
 	rng = run_seed("test_registry_model");

@@ -130,6 +130,7 @@ static struct vmm *vmm_new(const struct proc_world *w, uint32_t id, uint32_t fla
 		.vector = 33,
 		.window = ivc_gpa(WINDOW),
 		.window_bytes = ROOM,
+		.doorbell = WINDOW - 4096, /* which a port does not pass on */
 		.clock_hz = 1000000,
 		.clock_offset = -5,
 		.host = v,
@@ -207,6 +208,8 @@ static void slots(struct proc_world *w, struct proc_actor *me, void *arg)
 	memcpy(&info, v->ram + 128, sizeof(info));
 	ACTOR_CHECK(info.bytes == 64 && info.vm == 1 && info.window == WINDOW && info.window_bytes == ROOM);
 	ACTOR_CHECK(info.vector == 33 && info.counter_hz == 1000000 && info.counter_offset == -5);
+	ACTOR_CHECK(info.doorbell == 0);
+	ACTOR_CHECK((call(v, &cpu, IVC_HC_FEATURES, 0, 0, 0, 0, 0) & (int64_t)IVC_FEATURE_DOORBELL) == 0);
 	ACTOR_CHECK(call(v, &cpu, UINT64_C(0x100000003), 0, 0, 0, 0, 0) == IVC_E_NOSYS);
 	vmm_end(v);
 }
@@ -324,9 +327,10 @@ static void odds(struct proc_world *w, struct proc_actor *me, void *arg)
 	ACTOR_CHECK(ivc_hv_window_access(v->vm, ivc_gpa(WINDOW + 8), true, &data, 8));
 	ACTOR_CHECK(!ivc_hv_window_access(v->vm, ivc_gpa(WINDOW - 8), false, &data, 8));
 	ACTOR_CHECK(!ivc_hv_window_access(v->vm, ivc_gpa(WINDOW + ROOM), false, &data, 8));
+	ivc_hv_doorbell(v->vm, 0xff); /* of a guest that stores to a page which it was not told of */
 	ivc_hv_vm_stats(v->vm, &stats);
 	ACTOR_CHECK(stats.published == 2 && stats.channels_now == 2 && stats.stray_reads == 1 &&
-		    stats.stray_writes == 1);
+		    stats.stray_writes == 2);
 	ACTOR_CHECK(stats.bytes_now == 2 * (4096 + 4096));
 	while (ivc_hv_vm_reset(v->vm) == IVC_E_AGAIN) {
 		ACTOR_CHECK(++n < 10);
@@ -337,7 +341,7 @@ static void odds(struct proc_world *w, struct proc_actor *me, void *arg)
 	vmm_end(v);
 }
 
-static void test_proc_port_reset_stats_and_window_access(void **state)
+static void test_proc_port_reset_stats_and_stray_accesses(void **state)
 {
 	(void)state;
 	run_actor(odds, NULL);
@@ -609,7 +613,7 @@ int main(void)
 		cmocka_unit_test(test_proc_port_slots_are_resolved_in_own_ram),
 		cmocka_unit_test(test_proc_port_views_have_rights_and_alignment),
 		cmocka_unit_test(test_proc_port_vcpus_are_capped_and_can_be_dropped),
-		cmocka_unit_test(test_proc_port_reset_stats_and_window_access),
+		cmocka_unit_test(test_proc_port_reset_stats_and_stray_accesses),
 		cmocka_unit_test(test_proc_port_bell_and_deadline_race_ends_each_wait_once),
 		cmocka_unit_test(test_proc_port_detach_with_sleeping_vcpus),
 		cmocka_unit_test(test_proc_port_guest_stop_and_why),

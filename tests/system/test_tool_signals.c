@@ -352,7 +352,7 @@ static void demo_stop(int number, uint64_t delay_ns)
 	const uint64_t begin = run_now_ns();
 
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	tool_start(&demo, TOOL_IN_NULL, out[1], "demo", NULL);
+	tool_start(&demo, TOOL_IN_NULL, out[1], "demo", "--host=process", NULL);
 	(void)close(out[1]);
 	while (run_now_ns() - begin < delay_ns) {
 	}
@@ -399,7 +399,7 @@ static void test_tool_signals_killed_demo_leaves_no_process(void **state)
 	run_directory(directory);
 	assert_int_equal(setenv("TMPDIR", directory, 1), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	tool_start(&demo, TOOL_IN_NULL, out[1], "demo", NULL);
+	tool_start(&demo, TOOL_IN_NULL, out[1], "demo", "--host=process", NULL);
 	(void)close(out[1]);
 	while (n > 0 && !strstr(text, "vm 2 ")) {
 		n = read(out[0], text + have, sizeof(text) - 1 - have);
