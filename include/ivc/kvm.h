@@ -40,7 +40,7 @@ struct ivc_kvm_config {
 	uint32_t size;  /* sizeof(struct ivc_kvm_config): a shorter, older one is accepted */
 	uint32_t flags; /* zero */
 	int vm_fd;      /* of KVM_CREATE_VM; borrowed until destroy */
-	int bell_fd;    /* eventfd that is the irqfd of the IVC interrupt; borrowed; -1: none, then `bell` is called */
+	int bell_fd;    /* eventfd, the irqfd of the IVC interrupt; borrowed until detach has answered 0; -1: none */
 	uint32_t slot_first; /* numbers of memory slots that nobody else uses ... */
 	uint32_t slot_count; /* ... and how many: at most so many sections are shown at once, then IVC_E_NOSPC */
 	ivc_gpa_t trap; /* trap page: a page without memory; 0: none. Its first 8 bytes are IVC's, the rest is yours */
