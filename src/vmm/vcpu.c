@@ -15,8 +15,8 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#define KICK          SIGRTMIN
-#define SIGNALS_BYTES 8u /* of the kernel's set */
+#define KICK          SIGUSR2 /* no real-time signal: those are lost when the user's queue is full */
+#define SIGNALS_BYTES 8u      /* of the kernel's set */
 
 void vmm_signals_block(sigset_t *old)
 {

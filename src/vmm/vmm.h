@@ -5,7 +5,7 @@
  * machine looks like and when a VM ends; it knows no channel, prints nothing, and catches no signal.
  *
  * Threads: vmm_* functions of one VM are called by one thread at a time, except vmm_stop() and vmm_ram(), any thread.
- * The callbacks run on threads of the VM, which block every signal that another thread can send. SIGRTMIN is the VMM's: no
+ * The callbacks run on threads of the VM, which block every signal that another thread can send. SIGUSR2 is the VMM's: no
  * handler of it is needed, and a program that uses it for itself must not rely on each of them being seen.
  */
 #ifndef IVC_VMM_VMM_H

@@ -11,6 +11,7 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -470,18 +471,39 @@ static void test_vm_life_signals_of_the_process_leave_it_alone(void **state)
 	vm_test_zero(&t, hv, 1);
 	vm_test_begin(&t, "vm_act", "publish-wait");
 	vm_test_says(&t, "published");
-	assert_int_equal(sigaction(SIGRTMIN, &count, &old), 0);
+	assert_int_equal(sigaction(SIGUSR2, &count, &old), 0);
 	signals = 0;
 	for (int i = 0; i < 100; i++) {
-		assert_int_equal(kill(getpid(), SIGRTMIN), 0);
+		assert_int_equal(kill(getpid(), SIGUSR2), 0);
 	}
 	assert_int_equal(signals, 100);
 	assert_int_equal(vmm_wait(t.vm, SECOND / 50, &end), IVC_E_TIMEDOUT);
 	vmm_stop(t.vm);
 	vm_test_ends(&t, VMM_STOPPED);
 	assert_int_equal(signals, 100);
-	assert_int_equal(sigaction(SIGRTMIN, &old, NULL), 0);
+	assert_int_equal(sigaction(SIGUSR2, &old, NULL), 0);
 	vm_test_drop(&t);
+}
+
+/* Signals that the system keeps in a queue are lost when it is full: the stop must not be one of them. */
+static void test_vm_life_stop_with_a_full_signal_queue(void **state)
+{
+	struct rlimit old, none;
+	struct vmm_end end;
+	struct vm_test t;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_SIGPENDING, &old), 0);
+	none = old;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &none), 0);
+	vm_test_zero(&t, hv, 1);
+	vm_test_begin(&t, "vm_act", "spin");
+	assert_int_equal(vmm_wait(t.vm, SECOND / 50, &end), IVC_E_TIMEDOUT); /* it runs by then */
+	vmm_stop(t.vm);
+	vm_test_ends(&t, VMM_STOPPED);
+	vm_test_drop(&t);
+	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &old), 0);
 }
 
 static int setup(void **state)
@@ -518,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_vm_life_many_at_once_end_each_for_itself),
 		cmocka_unit_test(test_vm_life_random_code_ends_and_leaves_nothing),
 		cmocka_unit_test(test_vm_life_signals_of_the_process_leave_it_alone),
+		cmocka_unit_test(test_vm_life_stop_with_a_full_signal_queue),
 	};
 
 	vm_test_skip();

@@ -16,7 +16,7 @@
 struct kvm_view {
 	uint64_t at;
 	uint64_t bytes;
-	void *addr; /* where it is in this process */
+	void *addr; /* where it is in this process; NULL: given up, there is no slot any more */
 	enum ivc_access access;
 	bool closed;                 /* shows memory of the host's own ... */
 	struct ivc_kvm_memory *paid; /* ... which counts here, where the VM can write it; else NULL */

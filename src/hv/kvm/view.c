@@ -127,12 +127,23 @@ static int add(struct ivc_kvm *kvm, uint32_t p, const struct ivc_view *view)
 	return 0;
 }
 
+/*
+ * What is below the slot of @v is not known any more: an mmap that fails late has taken away what was there, and the next
+ * one of this process may come to lie in its place. So the slot goes at once; the addresses are left to whoever has them.
+ */
+static void give_up(const struct ivc_kvm *kvm, struct kvm_view *v)
+{
+	if (v->addr && !slot_set(kvm, (uint32_t)(v - kvm->view), 0)) {
+		v->addr = NULL;
+	}
+}
+
 /* Fresh memory under the slot of a closed view. A slot cannot change its rights without a gap. */
-static int reopen(struct kvm_view *v, const struct ivc_view *view)
+static int reopen(const struct ivc_kvm *kvm, struct kvm_view *v, const struct ivc_view *view)
 {
 	int err;
 
-	if (!v->closed || !same_range(v, view)) {
+	if (!v->closed || !v->addr || !same_range(v, view)) {
 		return IVC_E_IO;
 	}
 	if (v->access != view->access) {
@@ -140,8 +151,10 @@ static int reopen(struct kvm_view *v, const struct ivc_view *view)
 	}
 	err = show(v, (int)view->mem->host[0]);
 	if (err) {
-		/* An mmap that fails late has taken what was there away. */
-		(void)show_nothing(v);
+		if (show_nothing(v)) {
+			give_up(kvm, v);
+			return IVC_E_IO;
+		}
 		return err;
 	}
 	v->closed = false;
@@ -160,7 +173,7 @@ int kvm_map(void *vm, const struct ivc_view *view)
 	pthread_mutex_lock(&kvm->lock);
 	p = place(kvm, view->at.v);
 	v = meeting(kvm, p, view);
-	err = v ? reopen(v, view) : add(kvm, p, view);
+	err = v ? reopen(kvm, v, view) : add(kvm, p, view);
 	pthread_mutex_unlock(&kvm->lock);
 	return err;
 }
@@ -173,9 +186,12 @@ int kvm_close(void *vm, const struct ivc_view *view)
 
 	pthread_mutex_lock(&kvm->lock);
 	v = meeting(kvm, place(kvm, view->at.v), view);
-	if (same_range(v, view)) {
+	if (same_range(v, view) && v->addr) {
 		err = show_nothing(v);
-		if (!err && !v->closed) {
+		if (err) {
+			give_up(kvm, v);
+			err = IVC_E_IO;
+		} else if (!v->closed) {
 			v->closed = true;
 			/* Private pages now, which the VM fills as it likes. */
 			v->paid = v->access == IVC_READ ? NULL : kvm_memory_of(view->mem);
@@ -190,13 +206,16 @@ int kvm_close(void *vm, const struct ivc_view *view)
 static int take_out(struct ivc_kvm *kvm, uint32_t p)
 {
 	const uint32_t n = kvm->order[p];
-	const int err = slot_set(kvm, n, 0);
+	struct kvm_view *v = &kvm->view[n];
+	const int err = v->addr ? slot_set(kvm, n, 0) : 0;
 
 	if (err) {
 		return err;
 	}
-	munmap(kvm->view[n].addr, kvm->view[n].bytes);
-	kvm_memory_give(kvm->view[n].paid, kvm->view[n].bytes);
+	if (v->addr) {
+		munmap(v->addr, v->bytes);
+	}
+	kvm_memory_give(v->paid, v->bytes);
 	kvm->views_now--;
 	memmove(&kvm->order[p], &kvm->order[p + 1], (kvm->views_now - p) * sizeof(*kvm->order));
 	kvm->order[kvm->views_now] = n;
@@ -218,16 +237,14 @@ int kvm_unmap(void *vm, const struct ivc_view *view)
 	return err;
 }
 
-/* kvm_views_end - what failed ops have left behind. A slot that cannot be deleted has nothing below it any more. */
+/*
+ * kvm_views_end - what failed ops have left behind. Below a slot that cannot be deleted the mapping stays for good: the
+ * guest may still run, and would see whatever this process maps there next.
+ */
 void kvm_views_end(struct ivc_kvm *kvm)
 {
 	while (kvm->views_now) {
-		const uint32_t p = kvm->views_now - 1;
-		const struct kvm_view *v = &kvm->view[kvm->order[p]];
-
-		if (take_out(kvm, p)) {
-			munmap(v->addr, v->bytes);
-			kvm_memory_give(v->paid, v->bytes);
+		if (take_out(kvm, kvm->views_now - 1)) {
 			kvm->views_now--;
 		}
 	}
