@@ -38,7 +38,7 @@ static int channels_open(void)
 {
 	const struct ivc_hv_config cfg = {.size = sizeof(cfg), .ops = ivc_kvm_ops(), .host = &memory};
 
-	memory.limit = ivc_kvm_memory_room();
+	memory.limit = ivc_kvm_memory_room(0);
 	return ivc_hv_create(&registry, &cfg);
 }
 
@@ -81,6 +81,10 @@ static void *vcpu_main(void *arg)
 	ivc_kvm_vcpu_init(&v->vcpu, v->kvm, v->member, v->bare.vcpu_fd, v->bare.run);
 	/* ivc: end */
 	for (;;) {
+		/* ivc: begin */
+		enum ivc_kvm_verdict verdict;
+		/* ivc: end */
+
 		if (ioctl(v->bare.vcpu_fd, KVM_RUN, 0)) {
 			if (errno == EINTR) {
 				continue;
@@ -90,8 +94,13 @@ static void *vcpu_main(void *arg)
 			break;
 		}
 		/* ivc: begin */
-		if (ivc_kvm_exit(&v->vcpu) == IVC_KVM_DONE) {
+		verdict = ivc_kvm_exit(&v->vcpu);
+		if (verdict == IVC_KVM_DONE) {
 			continue;
+		}
+		if (verdict == IVC_KVM_FAILED) {
+			v->bare.status = 255; /* its registers cannot be read */
+			break;
 		}
 		/* ivc: end */
 		if (!bare_exit(&v->bare)) {

@@ -88,6 +88,10 @@ static void *vcpu_main(void *arg)
 	ivc_kvm_vcpu_init(&vm.vcpu, vm.kvm, vm.member, vm.bare.vcpu_fd, vm.bare.run);
 	/* ivc: end */
 	for (;;) {
+		/* ivc: begin */
+		enum ivc_kvm_verdict verdict;
+		/* ivc: end */
+
 		if (ioctl(vm.bare.vcpu_fd, KVM_RUN, 0)) {
 			if (errno == EINTR) {
 				continue;
@@ -97,8 +101,13 @@ static void *vcpu_main(void *arg)
 			break;
 		}
 		/* ivc: begin */
-		if (ivc_kvm_exit(&vm.vcpu) == IVC_KVM_DONE) {
+		verdict = ivc_kvm_exit(&vm.vcpu);
+		if (verdict == IVC_KVM_DONE) {
 			continue;
+		}
+		if (verdict == IVC_KVM_FAILED) {
+			vm.bare.status = 255; /* its registers cannot be read */
+			break;
 		}
 		/* ivc: end */
 		if (!bare_exit(&vm.bare)) {

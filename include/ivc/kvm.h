@@ -4,7 +4,7 @@
  * an interrupt, and gets the ops table that the registry (ivc/hv.h) or a port (ivc/port.h) wants, and an answer to
  * every exit that is IVC's. It creates no VM and no vCPU, runs no thread, and knows no channel.
  *
- *	struct ivc_kvm_memory memory = {.limit = ivc_kvm_memory_room()};
+ *	struct ivc_kvm_memory memory = {.limit = ivc_kvm_memory_room(ram_of_all_vms)};
  *	ivc_hv_create(&hv, &(struct ivc_hv_config){.ops = ivc_kvm_ops(), .host = &memory, ...}); once
  *	ivc_kvm_create(&kvm, &(struct ivc_kvm_config){.vm_fd = vm_fd, .ram = ..., ...}); per VM
  *	ivc_hv_vm_attach(hv, &(struct ivc_vm_config){.host = kvm, ...}, &vm);
@@ -40,10 +40,11 @@ struct ivc_kvm_config {
 	uint32_t size;  /* sizeof(struct ivc_kvm_config): a shorter, older one is accepted */
 	uint32_t flags; /* zero */
 	int vm_fd;      /* of KVM_CREATE_VM; borrowed until destroy */
-	int bell_fd;    /* eventfd, the irqfd of the IVC interrupt; borrowed until detach has answered 0; -1: none */
+	int bell_fd;    /* eventfd, the irqfd of the IVC interrupt; borrowed until detach has answered 0; 0, -1: none */
 	uint32_t slot_first; /* numbers of memory slots that nobody else uses ... */
 	uint32_t slot_count; /* ... and how many: at most so many sections are shown at once, then IVC_E_NOSPC */
-	ivc_gpa_t trap; /* trap page: a page without memory; 0: none. Its first 8 bytes are IVC's, the rest is yours */
+	ivc_gpa_t
+		trap; /* trap page: no memory, outside of the window; 0: none. Its first 8 bytes are IVC's, the rest yours */
 	ivc_gpa_t doorbell; /* doorbell page: a page without memory; 0: none. The same as in struct ivc_vm_config */
 	void *vm;
 
@@ -63,11 +64,15 @@ struct ivc_kvm_config {
 	/** bell - optional, used without bell_fd: raise the IVC interrupt. Any thread, no sleep. */
 	void (*bell)(void *vm, ivc_handle_t handle);
 
-	/** unpark - optional: as the op, for vCPUs that are no struct ivc_kvm_vcpu. */
+	/** unpark - optional: as the op, for every vCPU; calls ivc_sleeper_wake() for those that are a struct ivc_kvm_vcpu. */
 	void (*unpark)(void *vm, void *vcpu);
 
 	void (*failed)(void *vm);                                         /* optional: as the op */
 	int (*control)(void *vm, uint64_t nr, uint64_t op, uint64_t arg); /* optional: as the op */
+
+	uint32_t
+		doorbells; /* direct bells that start in this VM at once; 0: 256. Each makes KVM's stores to devices slower */
+	uint32_t reserved; /* zero */
 };
 
 /*
@@ -84,11 +89,11 @@ struct ivc_kvm_memory {
 
 /**
  * ivc_kvm_memory_room - a limit for a process that knows nothing better: three quarters of what its control groups and
- * the system have left now. Without any that can be read: more than anybody has. Take the RAM of the VMs off it where
- * they have not touched it yet.
+ * the system have left now. Without any that can be read: more than anybody has.
+ * @planned: bytes that it will take besides and has not touched yet, as the RAM of its VMs.
  * Context: any thread; reads files. Once, at start.
  */
-IVC_API uint64_t ivc_kvm_memory_room(void);
+IVC_API uint64_t ivc_kvm_memory_room(uint64_t planned);
 
 /**
  * ivc_kvm_ops - the ops table. For ivc_hv_create() and ivc_port_connect() alike. Constant.
@@ -103,7 +108,11 @@ IVC_API const struct ivc_plat_ops *ivc_kvm_ops(void);
  */
 IVC_API IVC_MUST_CHECK int ivc_kvm_create(struct ivc_kvm **kvm, const struct ivc_kvm_config *cfg);
 
-/** ivc_kvm_destroy - after ivc_hv_vm_detach() has answered 0, before the VM descriptor is closed. NULL: no effect. */
+/**
+ * ivc_kvm_destroy - after ivc_hv_vm_detach() has answered 0 and the vCPUs have stopped, before the VM descriptor is closed.
+ * NULL: no effect.
+ * Where a slot could not be deleted, what is below it stays mapped for good: it is never anything else.
+ */
 IVC_API void ivc_kvm_destroy(struct ivc_kvm *kvm);
 
 /** ivc_kvm_views - sections that the VM's window shows now, closed ones too: slots in use. */

@@ -188,12 +188,16 @@ static int guest_make(struct guest *g)
 static int registry_make(struct run *r)
 {
 	struct ivc_hv_config cfg = {.size = sizeof(cfg), .ops = ivc_kvm_ops()};
+	uint64_t ram = 0;
 	int err;
 
 	if (r->where[0]) {
 		return 0;
 	}
-	r->memory = (struct ivc_kvm_memory){.limit = ivc_kvm_memory_room()};
+	for (uint32_t i = 0; i < r->guests; i++) {
+		ram += r->guest[i].mem ? r->guest[i].mem : VMM_RAM;
+	}
+	r->memory = (struct ivc_kvm_memory){.limit = ivc_kvm_memory_room(ram)};
 	cfg.host = &r->memory;
 	cfg.vms = r->guests > 1024 ? r->guests : 0;
 	err = ivc_hv_create(&r->hv, &cfg);

@@ -269,7 +269,7 @@ static bool kvm_begin(const struct demo_setup *s, struct demo_facts *out, struct
 	/* Others of this user may not look at the RAM of the VMs, nor at the descriptors. */
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	links_make();
-	self.memory.limit = ivc_kvm_memory_room();
+	self.memory.limit = ivc_kvm_memory_room(2 * VMM_RAM);
 	err = ivc_hv_create(&self.hv, &cfg);
 	if (err) {
 		self.hv = NULL;

@@ -24,20 +24,24 @@
 #define TSS_IO_BITMAP 102u
 #define PORTS_BYTES   0x2001u /* a bit for each port, and a byte of ones behind them */
 
-#define CR0_BITS        UINT64_C(0x80050033) /* PG AM WP NE ET MP PE */
-#define CR4_BITS        UINT64_C(0x620)      /* PAE OSFXSR OSXMMEXCPT */
-#define CR4_OSXSAVE     (UINT64_C(1) << 18)
-#define EFER_BITS       UINT64_C(0x500) /* LME LMA */
-#define FLAGS_RING0     UINT64_C(0x2)
-#define FLAGS_RING3     UINT64_C(0x3002) /* I/O privilege for ring 3 */
-#define FLAGS_IF        UINT64_C(0x200)
-#define CPUID_XSAVE     (1u << 26)
-#define XCR0_USED       UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
-#define XCR0_AVX        UINT64_C(4)
-#define APIC_SVR        0xf0u
-#define APIC_SVR_ON     0x1ffu
-#define CPUID_ROOM      256u
-#define CPUID_ROOM_MORE 4096u
+#define CR0_BITS               UINT64_C(0x80050033) /* PG AM WP NE ET MP PE */
+#define CR4_BITS               UINT64_C(0x620)      /* PAE OSFXSR OSXMMEXCPT */
+#define CR4_OSXSAVE            (UINT64_C(1) << 18)
+#define EFER_BITS              UINT64_C(0x500) /* LME LMA */
+#define FLAGS_RING0            UINT64_C(0x2)
+#define FLAGS_RING3            UINT64_C(0x3002) /* I/O privilege for ring 3 */
+#define FLAGS_IF               UINT64_C(0x200)
+#define CPUID_XSAVE            (1u << 26)
+#define CPUID_VMX              (1u << 5) /* leaf 1 ecx */
+#define CPUID_SVM              (1u << 2) /* leaf 0x80000001 ecx */
+#define CPUID_KVM_FEATURES     0x40000001u
+#define CPUID_KVM_STABLE_CLOCK (1u << 24)
+#define XCR0_USED              UINT64_C(0xe7) /* x87, SSE, AVX, AVX-512 */
+#define XCR0_AVX               UINT64_C(4)
+#define APIC_SVR               0xf0u
+#define APIC_SVR_ON            0x1ffu
+#define CPUID_ROOM             256u
+#define CPUID_ROOM_MORE        4096u
 
 static void put64(struct vmm *vm, uint64_t at, uint64_t v)
 {
@@ -167,7 +171,10 @@ int vmm_boot_cpuid(struct vmm *vm, char *why)
 	return 0;
 }
 
-/* cpuid_set - the table for one vCPU: with its APIC id. Return: the parts of XCR0 that it may use. */
+/*
+ * cpuid_set - the table for one vCPU: with its APIC id, and without what no guest of this machine needs and KVM has much
+ * code for: VMs within the VM, and KVM's own interfaces. Return: the parts of XCR0 that it may use.
+ */
 static int cpuid_set(struct vmm_vcpu *vcpu, uint64_t *xcr0)
 {
 	struct kvm_cpuid2 *table = vcpu->vm->cpuid;
@@ -179,9 +186,16 @@ static int cpuid_set(struct vmm_vcpu *vcpu, uint64_t *xcr0)
 
 		if (e->function == 1) {
 			e->ebx = (e->ebx & 0x00ffffff) | vcpu->index << 24;
+			e->ecx &= ~CPUID_VMX;
 			xsave = (e->ecx & CPUID_XSAVE) != 0;
 		} else if (e->function == 0xb || e->function == 0x1f) {
 			e->edx = vcpu->index;
+		} else if (e->function == 0x80000001) {
+			e->ecx &= ~CPUID_SVM;
+		} else if (e->function == 0x8000000a) {
+			e->eax = e->ebx = e->ecx = e->edx = 0;
+		} else if (e->function == CPUID_KVM_FEATURES) {
+			e->eax &= CPUID_KVM_STABLE_CLOCK;
 		} else if (e->function == 0xd && e->index == 0) {
 			*xcr0 = e->eax & XCR0_USED;
 		}

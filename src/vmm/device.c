@@ -68,7 +68,7 @@ static void failed(struct vmm_vcpu *vcpu)
 	vmm_end(vcpu->vm, &end);
 }
 
-/* The registers are those at the store or out: it is completed, and the instruction passed, by the next KVM_RUN. */
+/* RIP is KVM's business: it has passed the instruction already, or will with the next KVM_RUN. */
 static void serve(struct vmm_vcpu *vcpu, uint32_t number)
 {
 	const bool sync = vcpu->kvm.sync_regs;

@@ -16,6 +16,7 @@
 
 #define DEVICE       "/dev/kvm"
 #define API          12
+#define SLOTS_LEAST  31        /* where KVM does not say how many there are */
 #define SLOT_ZAP_ALL (1u << 7) /* KVM_X86_QUIRK_SLOT_ZAP_ALL, newer than some headers */
 #define WHY(...)     (void)snprintf(why, VMM_WHY_BYTES, __VA_ARGS__)
 
@@ -115,7 +116,7 @@ int vmm_usable(char *why)
 }
 
 /* vmm_kvm_machine - the VM's descriptor, its RAM, and the bounds of everything else. */
-int vmm_kvm_machine(struct vmm *vm, uint64_t slots, char *why)
+int vmm_kvm_machine(struct vmm *vm, uint64_t slots_max, char *why)
 {
 	struct kvm_userspace_memory_region slot = {.slot = VMM_SLOT_RAM, .memory_size = vm->ram_bytes};
 	uint64_t map = VMM_AT_KVM_MAP;
@@ -128,10 +129,12 @@ int vmm_kvm_machine(struct vmm *vm, uint64_t slots, char *why)
 		return IVC_E_INVAL;
 	}
 	n = ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_MEMSLOTS);
-	if (n > 0 && slots > (uint32_t)n - 1) {
-		WHY("%" PRIu64 " memory slots for channels; the KVM of this machine has at most %d", slots, n - 1);
+	n = n > 1 ? n - 1 : SLOTS_LEAST; /* one is the RAM's */
+	if (slots_max > (uint32_t)n) {
+		WHY("%" PRIu64 " memory slots for channels; the KVM of this machine has at most %d", slots_max, n);
 		return IVC_E_INVAL;
 	}
+	vm->slots = slots_max ? (uint32_t)slots_max : (uint32_t)n < VMM_SLOTS ? (uint32_t)n : VMM_SLOTS;
 	n = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (n < (int)sizeof(struct kvm_run)) {
 		return vmm_kvm_error(why, "asking for the size of a vCPU");

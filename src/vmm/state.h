@@ -61,6 +61,7 @@ struct vmm {
 	uint8_t *ram;
 	uint32_t vcpus;
 	uint32_t run_bytes;
+	uint32_t slots;     /* for channels */
 	uint64_t doorbell;  /* doorbell page; 0: none */
 	uint64_t tsc_hz;    /* rate of rdtsc; 0: KVM does not tell */
 	uint64_t clock_hz;  /* the same for VM_INFO; 0: the offset is not known */
@@ -110,7 +111,7 @@ int vmm_boot_interrupts(struct vmm *vm, char *why);
 
 /* kvm.c: what /dev/kvm gives. */
 int vmm_kvm_open(int *fd, char *why);
-int vmm_kvm_machine(struct vmm *vm, uint64_t slots, char *why);
+int vmm_kvm_machine(struct vmm *vm, uint64_t slots_max, char *why);
 int vmm_kvm_vcpu(struct vmm_vcpu *vcpu, char *why);
 void vmm_kvm_clock(struct vmm *vm);
 int vmm_kvm_error(char *why, const char *what);

@@ -68,14 +68,14 @@ static void op_failed(void *arg)
 	}
 }
 
-static int host_make(struct vmm *vm, uint64_t slots, char *why)
+static int host_make(struct vmm *vm, char *why)
 {
 	const struct ivc_kvm_config cfg = {
 		.size = sizeof(cfg),
 		.vm_fd = vm->vm_fd,
 		.bell_fd = vm->bell_fd,
 		.slot_first = VMM_SLOT_RAM + 1,
-		.slot_count = (uint32_t)slots,
+		.slot_count = vm->slots,
 		.trap = ivc_gpa(IVC_MACHINE_PAGE),
 		.doorbell = ivc_gpa(vm->doorbell),
 		.vm = vm,
@@ -172,14 +172,14 @@ static int attach(struct vmm *vm, const struct vmm_config *cfg, char *why)
 }
 
 /* machine_make - everything of KVM, the guest's memory and registers: all but its side of the registry. */
-static int machine_make(struct vmm *vm, const struct vmm_config *cfg, uint64_t slots, char *why)
+static int machine_make(struct vmm *vm, const struct vmm_config *cfg, char *why)
 {
 	uint64_t random = 0;
 	int err;
 
 	err = vmm_kvm_open(&vm->kvm_fd, why);
 	if (!err) {
-		err = vmm_kvm_machine(vm, slots, why);
+		err = vmm_kvm_machine(vm, cfg->slots_max, why);
 	}
 	if (!err) {
 		err = vmm_elf_load(cfg->image, cfg->image_bytes, vm->ram, vm->ram_bytes, VMM_STACK_BYTES * vm->vcpus,
@@ -273,7 +273,6 @@ static void give_back(struct vmm *vm)
 
 int vmm_create(struct vmm **out, const struct vmm_config *cfg, char *why)
 {
-	const uint64_t slots = cfg->slots_max ? cfg->slots_max : VMM_SLOTS;
 	struct vmm *vm;
 	int err;
 
@@ -286,9 +285,9 @@ int vmm_create(struct vmm **out, const struct vmm_config *cfg, char *why)
 		WHY("no memory for a VM");
 		return IVC_E_NOMEM;
 	}
-	err = machine_make(vm, cfg, slots, why);
+	err = machine_make(vm, cfg, why);
 	if (!err) {
-		err = host_make(vm, slots, why);
+		err = host_make(vm, why);
 	}
 	if (!err && vm->port) {
 		vm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

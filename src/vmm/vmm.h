@@ -46,7 +46,7 @@ struct vmm_config {
 	size_t image_bytes;
 	struct ivc_hv *hv;  /* registry of this process, made with ivc_kvm_ops(); or NULL and ... */
 	const char *where;  /* ... "unix:PATH" of a hypervisor process */
-	uint64_t slots_max; /* memory slots for channels; 0: 4096 */
+	uint64_t slots_max; /* memory slots for channels; 0: 4096, or as many as KVM has */
 	void *user;         /* argument of the callbacks, which are optional */
 	/** line - a line of the guest's console, without its end; not printable bytes are shown as '?', long lines are cut
 	 * in pieces. */

@@ -10,7 +10,11 @@
 #define READ          UINT64_C(8192) /* what the vCPU that looks reads, all the time */
 #define STOP          UINT64_C(0x73746f70)
 
-#define TURN 125u /* rounds of one order, which has a deadline */
+/* Rounds of one order, which has a deadline. */
+static uint64_t turn(void)
+{
+	return run_scaled(125);
+}
 
 /* A round of a publisher maps and unmaps two sections, one of a member four in two windows: 10^4 steps on KVM. */
 static uint64_t turns(void)
@@ -20,12 +24,12 @@ static uint64_t turns(void)
 
 static void pub_begin(struct host_vm *vm, uint32_t vcpu, uint64_t bytes, uint64_t seats, uint64_t how)
 {
-	host_begin(vm, vcpu, ORDER(PUPPET_CHURN_PUB, TURN, 1, bytes, LAYOUT(seats), how));
+	host_begin(vm, vcpu, ORDER(PUPPET_CHURN_PUB, turn(), 1, bytes, LAYOUT(seats), how));
 }
 
 static void sub_begin(struct host_vm *vm, uint32_t vcpu, uint32_t publisher, uint64_t key, uint64_t flags)
 {
-	host_begin(vm, vcpu, ORDER(PUPPET_CHURN_SUB, TURN, publisher, key, flags, HOST_LONG));
+	host_begin(vm, vcpu, ORDER(PUPPET_CHURN_SUB, turn(), publisher, key, flags, HOST_LONG));
 }
 
 static void churned(struct host_vm *vm, uint32_t vcpu)
@@ -33,7 +37,7 @@ static void churned(struct host_vm *vm, uint32_t vcpu)
 	struct puppet_answer a;
 
 	assert_int_equal(host_end(vm, vcpu, &a), 0);
-	assert_int_equal(a.value[0], TURN);
+	assert_int_equal(a.value[0], turn());
 }
 
 /*

@@ -204,13 +204,14 @@ static uint64_t one_end(struct host *h, size_t n, enum host_end_kind way)
 
 static void test_host_death_in_every_state_peers_are_told_and_nothing_is_left(void **state)
 {
-	const size_t stride = HOST_SLOW || run_scaled(WAYS) < WAYS ? WAYS : 1;
+	/* Where VMs are slow to begin: each state ends in one way, and fewer states. */
+	const size_t stride = HOST_SLOW || run_scaled(WAYS) < WAYS ? WAYS : 1, skip = run_scaled(6) < 6 ? 3 : 1;
 	uint64_t best[WAYS] = {UINT64_MAX, UINT64_MAX, UINT64_MAX};
 	struct host *h = host_start();
 
 	(void)state;
-	for (size_t n = 0; n < STATES; n++) {
-		for (size_t way = n % stride; way < WAYS; way += stride) {
+	for (size_t n = 0; n < STATES; n += skip) {
+		for (size_t way = n / skip % stride; way < WAYS; way += stride) {
 			const uint64_t took = one_end(h, n, ways[way]);
 
 			best[way] = took < best[way] ? took : best[way];

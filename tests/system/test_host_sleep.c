@@ -170,22 +170,24 @@ static void test_host_sleep_wait_ends_when_the_peer_dies(void **state)
 /* A bell and a WAIT each way, so often that a lost one would show: each wait has half a minute. */
 static void test_host_sleep_no_bell_is_lost_between_two_that_wait(void **state)
 {
+	const uint64_t rounds = run_scaled(2000);
 	struct pair two;
 	struct puppet_answer a;
 
 	(void)state;
 	pair_start(&two);
-	host_begin(two.s, 0, ORDER(PUPPET_WAITS, 0, 2000, HOST_LONG));
-	assert_int_equal(host_do(two.p, ORDER(PUPPET_BELLS, 0, 2000, 0, HOST_LONG), &a), 0);
-	assert_int_equal(a.value[0], 2000);
+	host_begin(two.s, 0, ORDER(PUPPET_WAITS, 0, rounds, HOST_LONG));
+	assert_int_equal(host_do(two.p, ORDER(PUPPET_BELLS, 0, rounds, 0, HOST_LONG), &a), 0);
+	assert_int_equal(a.value[0], rounds);
 	assert_int_equal(host_end(two.s, 0, &a), 0);
-	assert_int_equal(a.value[0], 2000);
+	assert_int_equal(a.value[0], rounds);
 	pair_stop(&two);
 }
 
 /* The same through the rings: who finds nothing arms, looks again and sleeps. */
 static void test_host_sleep_no_wakeup_is_lost_in_the_rings(void **state)
 {
+	const uint64_t rounds = run_scaled(2500);
 	struct host *h = host_start();
 	struct host_vm *p = host_vm_start(h, 1, 1), *s = host_vm_start(h, 2, 1);
 	struct puppet_answer a;
@@ -194,12 +196,12 @@ static void test_host_sleep_no_wakeup_is_lost_in_the_rings(void **state)
 	assert_int_equal(host_do(p, ORDER(PUPPET_OPEN_PUB, 0, 1, 16384, 1), NULL), 0);
 	assert_int_equal(host_do(s, ORDER(PUPPET_OPEN_SUB, 0, 1, 1, HOST_LONG), NULL), 0);
 	assert_int_equal(host_do(p, ORDER(PUPPET_AWAIT, 0, 1, HOST_LONG), NULL), 0);
-	host_begin(s, 0, ORDER(PUPPET_ECHO, 0, 2500, HOST_LONG));
-	assert_int_equal(host_do(p, ORDER(PUPPET_PING, 0, 2500, 0, HOST_LONG), &a), 0);
-	assert_int_equal(a.value[0], 2500);
+	host_begin(s, 0, ORDER(PUPPET_ECHO, 0, rounds, HOST_LONG));
+	assert_int_equal(host_do(p, ORDER(PUPPET_PING, 0, rounds, 0, HOST_LONG), &a), 0);
+	assert_int_equal(a.value[0], rounds);
 	assert_int_equal(host_end(s, 0, NULL), 0);
-	host_begin(p, 0, ORDER(PUPPET_ECHO, 0, 500, IVC_FOREVER));
-	assert_int_equal(host_do(s, ORDER(PUPPET_PING, 0, 500, 700, IVC_FOREVER), NULL), 0);
+	host_begin(p, 0, ORDER(PUPPET_ECHO, 0, rounds / 5, IVC_FOREVER));
+	assert_int_equal(host_do(s, ORDER(PUPPET_PING, 0, rounds / 5, 700, IVC_FOREVER), NULL), 0);
 	assert_int_equal(host_end(p, 0, NULL), 0);
 	host_vm_leave(s);
 	host_vm_leave(p);

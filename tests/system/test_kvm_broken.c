@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A host whose calls fail at the worst moment: a slot that cannot be deleted, an mmap that takes away what was there and
+ * A host whose calls fail at the worst moment: a slot that cannot be deleted, a mapping that takes away what was there and
  * then fails, descriptors that run out. Nothing of this process may show up in the guest, and nothing else may fail.
  */
 #include "kvm_box.h"
@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ivc/atomic.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -22,18 +23,34 @@
 /* A load from MAIL_AT to MAIL_SEEN. */
 BOX_GUEST(guest_load, "mov (%rdi), %rbx\n mov (%rbx), %rax\n mov %rax, 24(%rdi)\n xor %eax, %eax\n out %eax, $0xf4\n");
 
-static uint32_t fail_next; /* MAP_FIXED calls that fail late */
+static uint32_t no_memory; /* new mappings of a section that fail */
+static bool no_move;       /* moving one to its place fails, when what was there is gone */
 
-/* In front of the one of libc: what is at the place goes, as in a kernel that runs out of memory halfway. */
+/* In front of those of libc. */
 void *mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	if ((flags & MAP_FIXED) != 0 && fail_next != 0) {
-		fail_next--;
-		(void)syscall(SYS_munmap, at, bytes);
+	if (no_memory != 0 && at == NULL && (fd >= 0 || (flags & MAP_NORESERVE) != 0)) {
+		no_memory--;
 		errno = ENOMEM;
 		return MAP_FAILED;
 	}
 	return (void *)syscall(SYS_mmap, at, bytes, prot, flags, fd, offset); /* NOLINT: a number is an address here */
+}
+
+void *mremap(void *at, size_t bytes, size_t want, int flags, ...)
+{
+	void *to;
+	va_list args;
+
+	va_start(args, flags);
+	to = va_arg(args, void *);
+	va_end(args);
+	if (no_move) {
+		(void)syscall(SYS_munmap, to, want);
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return (void *)syscall(SYS_mremap, at, bytes, want, flags, to); /* NOLINT: as above */
 }
 
 static bool stuck; /* no slot can be deleted */
@@ -114,84 +131,135 @@ static void test_kvm_broken_slot_that_stays_never_shows_what_comes_later(void **
 	kvm_box_close(&box);
 }
 
-/* mode 0: closing; 1: memory over a closed view, and closing it again fails too. */
-static void late(int mode)
+/* A box that shows a closed or open read-only section, and what is needed to end it. */
+struct shown {
+	struct kvm_box box;
+	struct ivc_mem mem;
+	struct ivc_view view;
+};
+
+static void show(struct shown *s, bool closed)
+{
+	const struct ivc_plat_ops *ops = ivc_kvm_ops();
+
+	open_box(&s->box);
+	assert_int_equal(ops->mem_new(NULL, SECTION, IVC_MEM_ONE_WRITER, &s->mem), 0);
+	s->view = (struct ivc_view){.at = {BOX_WINDOW}, .bytes = SECTION, .mem = &s->mem, .access = IVC_READ};
+	assert_int_equal(ops->map(s->box.kvm, &s->view), 0);
+	if (closed) {
+		assert_int_equal(ops->close(s->box.kvm, &s->view), 0);
+	}
+	assert_int_equal(load(&s->box, BOX_WINDOW), 0);
+	deleted = 0;
+}
+
+/* The place is of no use any more, can be taken out, and is free for the next then. */
+static void useless(struct shown *s)
+{
+	const struct ivc_plat_ops *ops = ivc_kvm_ops();
+
+	assert_int_equal(ivc_kvm_views(s->box.kvm), 1);
+	assert_int_equal(ops->close(s->box.kvm, &s->view), IVC_E_IO);
+	assert_int_not_equal(ops->map(s->box.kvm, &s->view), 0);
+	assert_int_equal(ops->unmap(s->box.kvm, &s->view), 0);
+	assert_int_equal(ivc_kvm_views(s->box.kvm), 0);
+	assert_int_equal(deleted, 1);
+	assert_int_equal(ops->map(s->box.kvm, &s->view), 0);
+	assert_int_equal(load(&s->box, BOX_WINDOW), 0);
+	assert_int_equal(ops->unmap(s->box.kvm, &s->view), 0);
+}
+
+static void done(struct shown *s)
+{
+	ivc_kvm_ops()->mem_free(NULL, &s->mem);
+	kvm_box_close(&s->box);
+}
+
+/* No memory for what a closed section shows: then nothing is shown there, but the memory is not reached any more. */
+static void test_kvm_broken_close_takes_the_slot_away(void **state)
+{
+	struct shown s;
+
+	(void)state;
+	show(&s, false);
+	no_memory = 1;
+	assert_int_equal(ivc_kvm_ops()->close(s.box.kvm, &s.view), IVC_E_IO);
+	assert_int_equal(no_memory, 0);
+	assert_int_equal(deleted, 1);
+	assert_int_equal(ivc_load_relaxed_u64(&s.box.mmio), 0);
+	useless(&s);
+	done(&s);
+}
+
+static void test_kvm_broken_swap_that_fails_late_takes_the_slot_away(void **state)
+{
+	static void *page[MANY];
+	struct shown s;
+
+	(void)state;
+	for (int closed = 0; closed < 2; closed++) {
+		const struct ivc_plat_ops *ops = ivc_kvm_ops();
+
+		show(&s, closed);
+		no_move = true;
+		assert_int_equal((closed ? ops->map : ops->close)(s.box.kvm, &s.view), IVC_E_IO);
+		no_move = false;
+		assert_int_equal(deleted, 1);
+		fill_holes(page, SECTION);
+		useless(&s);
+		for (size_t i = 0; i < MANY; i++) {
+			assert_int_equal(*(const volatile uint8_t *)page[i],
+					 0x5e); /* nobody has touched what is ours */
+		}
+		empty_holes(page, SECTION);
+		done(&s);
+	}
+}
+
+/* Both at once: the mapping is lost and its slot cannot be deleted. The next ops try again, and touch nothing of ours. */
+static void test_kvm_broken_slot_that_stays_under_a_lost_mapping(void **state)
 {
 	const struct ivc_plat_ops *ops = ivc_kvm_ops();
 	static void *page[MANY];
-	struct ivc_view view;
-	struct ivc_mem mem;
-	struct kvm_box box;
+	struct shown s;
 
-	open_box(&box);
-	assert_int_equal(ops->mem_new(NULL, SECTION, IVC_MEM_ONE_WRITER, &mem), 0);
-	view = (struct ivc_view){.at = {BOX_WINDOW}, .bytes = SECTION, .mem = &mem, .access = IVC_READ};
-	assert_int_equal(ops->map(box.kvm, &view), 0);
-	assert_int_equal(load(&box, BOX_WINDOW), 0);
-	deleted = 0;
-	if (mode == 0) {
-		fail_next = 1;
-		assert_int_equal(ops->close(box.kvm, &view), IVC_E_IO);
-	} else {
-		assert_int_equal(ops->close(box.kvm, &view), 0);
-		fail_next = 2;
-		assert_int_equal(ops->map(box.kvm, &view), IVC_E_IO);
-	}
-	assert_int_equal(fail_next, 0);
-	assert_int_equal(deleted, 1);
+	(void)state;
+	show(&s, false);
+	no_move = true;
+	stuck = true;
+	assert_int_equal(ops->close(s.box.kvm, &s.view), IVC_E_IO);
+	no_move = false;
+	assert_int_equal(deleted, 0);
 	fill_holes(page, SECTION);
-	assert_int_equal(ivc_kvm_views(box.kvm), 1);
-	/* Nothing can be put there any more, and it can be taken out. */
-	assert_int_not_equal(ops->close(box.kvm, &view), 0);
-	assert_int_not_equal(ops->map(box.kvm, &view), 0);
-	assert_int_equal(ops->unmap(box.kvm, &view), 0);
-	assert_int_equal(ivc_kvm_views(box.kvm), 0);
-	assert_int_equal(deleted, 1);
-	/* The place itself is free for the next. */
-	assert_int_equal(ops->map(box.kvm, &view), 0);
-	assert_int_equal(load(&box, BOX_WINDOW), 0);
-	assert_int_equal(ops->unmap(box.kvm, &view), 0);
+	assert_int_equal(ops->close(s.box.kvm, &s.view), IVC_E_IO);
+	assert_int_not_equal(ops->unmap(s.box.kvm, &s.view), 0);
+	assert_int_equal(ivc_kvm_views(s.box.kvm), 1);
+	stuck = false;
+	useless(&s);
+	for (size_t i = 0; i < MANY; i++) {
+		assert_int_equal(*(const volatile uint8_t *)page[i], 0x5e);
+	}
 	empty_holes(page, SECTION);
-	ops->mem_free(NULL, &mem);
-	kvm_box_close(&box);
+	done(&s);
 }
 
-static void test_kvm_broken_close_takes_the_slot_away(void **state)
-{
-	(void)state;
-	late(0);
-}
-
-static void test_kvm_broken_reopen_takes_the_slot_away(void **state)
-{
-	(void)state;
-	late(1);
-}
-
-/* Memory over a closed view fails late, but the view can be closed again: the slot stays, and so does the address. */
-static void test_kvm_broken_reopen_that_can_be_undone_is_nomem(void **state)
+/* No memory for what comes over a closed section: it stays closed, and so does its address. */
+static void test_kvm_broken_reopen_without_memory_changes_nothing(void **state)
 {
 	const struct ivc_plat_ops *ops = ivc_kvm_ops();
-	struct ivc_view view;
-	struct ivc_mem mem;
-	struct kvm_box box;
+	struct shown s;
 
 	(void)state;
-	open_box(&box);
-	assert_int_equal(ops->mem_new(NULL, SECTION, IVC_MEM_ONE_WRITER, &mem), 0);
-	view = (struct ivc_view){.at = {BOX_WINDOW}, .bytes = SECTION, .mem = &mem, .access = IVC_READ};
-	assert_int_equal(ops->map(box.kvm, &view), 0);
-	assert_int_equal(ops->close(box.kvm, &view), 0);
-	deleted = 0;
-	fail_next = 1;
-	assert_int_equal(ops->map(box.kvm, &view), IVC_E_NOMEM);
+	show(&s, true);
+	no_memory = 1;
+	assert_int_equal(ops->map(s.box.kvm, &s.view), IVC_E_NOMEM);
+	assert_int_equal(no_memory, 0);
 	assert_int_equal(deleted, 0);
-	assert_int_equal(load(&box, BOX_WINDOW), 0);
-	assert_int_equal(ivc_load_relaxed_u64(&box.mmio), 0);
-	assert_int_equal(ops->map(box.kvm, &view), 0);
-	assert_int_equal(ops->unmap(box.kvm, &view), 0);
-	ops->mem_free(NULL, &mem);
-	kvm_box_close(&box);
+	assert_int_equal(load(&s.box, BOX_WINDOW), 0);
+	assert_int_equal(ivc_load_relaxed_u64(&s.box.mmio), 0);
+	assert_int_equal(ops->map(s.box.kvm, &s.view), 0);
+	assert_int_equal(ops->unmap(s.box.kvm, &s.view), 0);
+	done(&s);
 }
 
 static void test_kvm_broken_descriptors_are_kept_back(void **state)
@@ -233,8 +301,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kvm_broken_slot_that_stays_never_shows_what_comes_later),
 		cmocka_unit_test(test_kvm_broken_close_takes_the_slot_away),
-		cmocka_unit_test(test_kvm_broken_reopen_takes_the_slot_away),
-		cmocka_unit_test(test_kvm_broken_reopen_that_can_be_undone_is_nomem),
+		cmocka_unit_test(test_kvm_broken_swap_that_fails_late_takes_the_slot_away),
+		cmocka_unit_test(test_kvm_broken_slot_that_stays_under_a_lost_mapping),
+		cmocka_unit_test(test_kvm_broken_reopen_without_memory_changes_nothing),
 		cmocka_unit_test(test_kvm_broken_descriptors_are_kept_back),
 	};
 

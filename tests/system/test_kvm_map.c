@@ -113,7 +113,8 @@ static void test_kvm_map_beyond_the_ceiling_is_nomem(void **state)
 	assert_int_equal(memory.used, 0);
 	assert_memory_equal(&(struct box_levels[1]){kvm_box_levels()}, &before, sizeof(before));
 	/* What a process without a better idea would take: some, and less than there is. */
-	assert_true(ivc_kvm_memory_room() > SECTION);
+	assert_true(ivc_kvm_memory_room(0) > SECTION);
+	assert_true(ivc_kvm_memory_room(UINT64_C(1) << 60) < ivc_kvm_memory_room(0));
 }
 
 /* What a member could write stays its private memory when the channel is revoked, and counts until it leaves. */

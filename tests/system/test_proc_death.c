@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ends of processes: a VM in every state of its life, at random moments, the hypervisor itself. Peers learn of it,
- * nothing is left over, nobody else stumbles.
+ * Ends of processes: a VM at every station of the wire, the hypervisor itself. Nothing is left over, nobody else stumbles.
+ * What its peers see of the end of a VM is in test_host_death.c, for every host.
  */
 #include "proc_world.h"
 #include <pthread.h>
@@ -10,105 +10,16 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-/* Shared by actors of one test: when something was seen, in ns. */
-struct board {
-	uint64_t seen_ns;
-	uint64_t epoch;
-	uint32_t pid;
-};
-
-static struct board *board_new(void)
-{
-	void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	assert_true(at != MAP_FAILED);
-	return at;
-}
-
 static void publisher(struct proc_world *w, struct proc_actor *me, void *arg)
 {
 	struct ivc_guest g;
 	struct ivc_call_region r;
-	const volatile struct ivc_hv_page *page;
-	struct board *board = arg;
 
+	(void)arg;
 	proc_vm(w, &g, 1);
 	proc_publish(&g, 1, 65536, &r);
-	page = proc_at(&g, r.base.v);
 	proc_say(me, 'p');
-	if (!board) {
-		proc_hear(me);
-		return;
-	}
-	while (ivc_load_acquire_u8(&page->seat[0].state) != IVC_SEAT_DEAD) {
-		proc_nap(0);
-	}
-	board->seen_ns = run_now_ns();
-	proc_say(me, 'd');
 	proc_hear(me);
-	ivc_guest_disconnect(&g);
-}
-
-static void subscriber(struct proc_world *w, struct proc_actor *me, void *arg)
-{
-	struct ivc_guest g;
-	struct ivc_call_region r;
-	const volatile struct ivc_hv_page *page;
-	struct board *board = arg;
-
-	proc_vm(w, &g, 2);
-	proc_subscribe(&g, 1, 1, &r);
-	page = proc_at(&g, r.base.v);
-	ACTOR_CHECK(proc_seat_until(page, 0, IVC_SEAT_ACTIVE));
-	proc_say(me, 's');
-	if (!board) {
-		proc_hear(me);
-		return;
-	}
-	while (ivc_load_acquire_u32(&page->state) == IVC_CHANNEL_LIVE) {
-		proc_nap(0);
-	}
-	board->seen_ns = run_now_ns();
-	proc_say(me, 'd');
-	proc_hear(me);
-	ivc_guest_disconnect(&g);
-}
-
-#define ROUNDS 10
-
-static void test_proc_death_peer_is_told_within_100_ms(void **state)
-{
-	struct board *board = board_new();
-	struct proc_world w;
-	struct proc_actor p, s;
-	uint64_t killed, took, best[2] = {UINT64_MAX, UINT64_MAX};
-
-	(void)state;
-	proc_world_start(&w, NULL);
-	for (int round = 0; round < ROUNDS; round++) {
-		const bool publisher_dies = round % 2 == 0;
-
-		proc_actor_start(&w, &p, publisher, publisher_dies ? NULL : board);
-		assert_int_equal(proc_hear(&p), 'p');
-		proc_actor_start(&w, &s, subscriber, publisher_dies ? board : NULL);
-		assert_int_equal(proc_hear(&s), 's');
-		killed = run_now_ns();
-		proc_actor_kill(publisher_dies ? &p : &s, SIGKILL);
-		assert_int_equal(proc_hear(publisher_dies ? &s : &p), 'd');
-		took = board->seen_ns - killed;
-		if (took < best[round % 2]) {
-			best[round % 2] = took;
-		}
-		proc_say(publisher_dies ? &s : &p, 'q');
-		proc_actor_ended_well(publisher_dies ? &s : &p);
-		assert_int_equal(proc_actor_status(publisher_dies ? &p : &s), 256 + SIGKILL);
-		proc_world_settled(&w);
-	}
-	/* The best of a few: what is measured is the hypervisor, not how busy the machine is. */
-	assert_true(best[0] < UINT64_C(100000000));
-	assert_true(best[1] < UINT64_C(100000000));
-	proc_world_stop(&w);
-	munmap(board, 4096);
 }
 
 /* Goes through a VM's life, says a letter at each station and stays there for a moment. */
@@ -203,72 +114,6 @@ static void test_proc_death_in_every_state_leaves_nothing(void **state)
 	} while (c == 'k');
 	assert_int_equal(c, 'e');
 	assert_int_equal(last, 18);
-	proc_world_stop(&w);
-}
-
-/* Publishes and unpublishes, subscribes and leaves, as fast as it can. */
-static void busy(struct proc_world *w, struct proc_actor *me, void *arg)
-{
-	const uint32_t id = *(const uint32_t *)arg;
-	const uint32_t other = id == 1 ? 2 : 1;
-	struct ivc_call_region r;
-	ivc_handle_t rang;
-	struct ivc_guest g;
-	int err;
-
-	if (ivc_guest_connect(&g, w->where, ivc_vmid(id))) {
-		ACTOR_CHECK(0);
-	}
-	proc_say(me, 'r');
-	for (uint64_t n = 0;; n++) {
-		err = ivc_call_publish(&g, 0, ivc_key(n % 3), 16384,
-				       IVC_LAYOUT_SECTIONED | 2u << IVC_LAYOUT_SEATS_SHIFT, &r);
-		ACTOR_CHECK(err == 0 || err == IVC_E_EXIST);
-		err = ivc_call_subscribe(&g, 0, ivc_vmid(other), ivc_key(n % 3), true, n % 2, &r);
-		ACTOR_CHECK(err == 0 || err == IVC_E_NOENT || err == IVC_E_EXIST || err == IVC_E_BUSY);
-		(void)ivc_call_notify(&g, ivc_vmid(other), ivc_key(n % 3), IVC_ALL, 0);
-		(void)ivc_call_wait(&g, (ivc_handle_t){0}, 100000, &rang);
-		if (n % 2) {
-			(void)ivc_call_unsubscribe(&g, ivc_vmid(other), ivc_key(n % 3));
-		}
-		if (n % 4 == 3) {
-			(void)ivc_call_unpublish(&g, ivc_key(n % 3),
-						 n & 4 ? IVC_UNPUBLISH_REVOKE : IVC_UNPUBLISH_DRAIN);
-		}
-	}
-}
-
-static void test_proc_death_at_random_moments_leaves_nothing(void **state)
-{
-	const uint64_t rounds = run_number("IVC_KILLS", 30);
-	uint64_t seed = run_seed("proc_death");
-	const uint32_t id[2] = {1, 2};
-	struct ivc_port_levels levels;
-	struct proc_actor a[2];
-	struct proc_world w;
-
-	(void)state;
-	proc_world_start(&w, NULL);
-	for (int i = 0; i < 2; i++) {
-		proc_actor_start(&w, &a[i], busy, (void *)(uintptr_t)&id[i]);
-		assert_int_equal(proc_hear(&a[i]), 'r');
-	}
-	for (uint64_t n = 0; n < rounds; n++) {
-		const uint64_t i = run_below(&seed, 2);
-
-		proc_nap((uint32_t)run_below(&seed, 20));
-		proc_actor_kill(&a[i], SIGKILL);
-		assert_int_equal(proc_actor_status(&a[i]), 256 + SIGKILL);
-		proc_actor_start(&w, &a[i], busy, (void *)(uintptr_t)&id[i]);
-		assert_int_equal(proc_hear(&a[i]), 'r');
-	}
-	for (int i = 0; i < 2; i++) {
-		proc_actor_kill(&a[i], SIGKILL);
-		assert_int_equal(proc_actor_status(&a[i]), 256 + SIGKILL);
-	}
-	proc_world_settled(&w);
-	assert_int_equal(ivc_port_read_levels(w.where, &levels), 0);
-	assert_int_equal(levels.ended, 0); /* nobody was taken for a liar */
 	proc_world_stop(&w);
 }
 
@@ -371,78 +216,6 @@ static void test_proc_death_stop_of_the_hypervisor_is_shutdown_and_revoked(void 
 	hypervisor_goes(0);
 }
 
-/* Reads every page of its window without a pause while the publisher comes, revokes and goes. */
-static void reader_of_all(struct proc_world *w, struct proc_actor *me, void *arg)
-{
-	struct ivc_guest g;
-	struct ivc_call_region r;
-	uint64_t sum = 0;
-
-	(void)arg;
-	proc_vm(w, &g, 2);
-	for (int n = 0; n < 40; n++) {
-		const volatile struct ivc_hv_page *page;
-		volatile uint64_t *own;
-
-		proc_subscribe(&g, 1, 1, &r);
-		page = proc_at(&g, r.base.v);
-		own = proc_at(&g, r.base.v + 4096 + 65536 + r.seat * 4096); /* the page may be closed already */
-		if (n == 0) {
-			proc_say(me, 's');
-		}
-		do {
-			for (uint64_t at = 0; at < r.bytes; at += 4096) {
-				sum += *(volatile uint64_t *)proc_at(&g, r.base.v + at);
-			}
-			*own = sum;
-		} while (ivc_load_acquire_u32(&page->state) == IVC_CHANNEL_LIVE);
-		/* What it could write it still can; an EXIST would say that the old membership is not over. */
-		*own = 7;
-		ACTOR_CHECK(ivc_call_unsubscribe(&g, ivc_vmid(1), ivc_key(1)) == 0);
-		sum += *own;
-	}
-	proc_say(me, 'd');
-	ivc_guest_disconnect(&g);
-}
-
-static void revoker(struct proc_world *w, struct proc_actor *me, void *arg)
-{
-	struct ivc_guest g;
-	struct ivc_call_region r;
-
-	(void)arg;
-	proc_vm(w, &g, 1);
-	for (;;) {
-		const volatile struct ivc_hv_page *page;
-
-		proc_publish(&g, 1, 65536, &r);
-		page = proc_at(&g, r.base.v);
-		for (uint64_t until = proc_ms() + 200; proc_ms() < until && page->seat[0].state < IVC_SEAT_ACTIVE;) {
-			proc_nap(0);
-		}
-		ACTOR_CHECK(ivc_call_unpublish(&g, ivc_key(1), IVC_UNPUBLISH_REVOKE) == 0);
-	}
-	(void)me;
-}
-
-static void test_proc_death_revoke_leaves_no_gap_in_the_window(void **state)
-{
-	struct proc_world w;
-	struct proc_actor p, s;
-
-	(void)state;
-	proc_world_start(&w, NULL);
-	proc_actor_start(&w, &p, revoker, NULL);
-	proc_actor_start(&w, &s, reader_of_all, NULL);
-	assert_int_equal(proc_hear(&s), 's');
-	assert_int_equal(proc_hear(&s), 'd');
-	proc_actor_ended_well(&s);
-	proc_actor_kill(&p, SIGKILL);
-	assert_int_equal(proc_actor_status(&p), 256 + SIGKILL);
-	proc_world_settled(&w);
-	proc_world_stop(&w);
-}
-
 /* Joins VM 1's channel, then answers nothing. One thread. */
 static void silent_member(struct proc_world *w, struct proc_actor *me, void *arg)
 {
@@ -514,12 +287,9 @@ static void test_proc_death_that_does_not_come_is_waited_for_in_bounds(void **st
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_proc_death_peer_is_told_within_100_ms),
 		cmocka_unit_test(test_proc_death_in_every_state_leaves_nothing),
-		cmocka_unit_test(test_proc_death_at_random_moments_leaves_nothing),
 		cmocka_unit_test(test_proc_death_of_the_hypervisor_is_shutdown_and_revoked),
 		cmocka_unit_test(test_proc_death_stop_of_the_hypervisor_is_shutdown_and_revoked),
-		cmocka_unit_test(test_proc_death_revoke_leaves_no_gap_in_the_window),
 		cmocka_unit_test(test_proc_death_that_does_not_come_is_waited_for_in_bounds),
 	};
 

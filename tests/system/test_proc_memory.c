@@ -301,54 +301,6 @@ static void test_proc_memory_subscriber_that_seals_its_seat_hurts_itself_only(vo
 	proc_world_stop(&w);
 }
 
-static void forbidden_write(struct proc_world *w, struct proc_actor *me, void *arg)
-{
-	struct ivc_guest g;
-	struct ivc_call_region r;
-	const volatile struct ivc_hv_page *page;
-	const int where = *(const int *)arg;
-
-	proc_vm(w, &g, 2);
-	proc_subscribe(&g, 1, 1, &r);
-	page = proc_at(&g, r.base.v);
-	proc_say(me, 's');
-	switch (where) {
-	case 0: /* hv page */
-		*(volatile uint64_t *)proc_at(&g, r.base.v) = 1;
-		break;
-	case 1: /* publisher section */
-		*(volatile uint64_t *)proc_at(&g, r.base.v + page->publisher_offset) = 1;
-		break;
-	case 2: /* another seat: a hole */
-		ACTOR_CHECK(*(volatile uint64_t *)proc_at(&g, r.base.v + page->seat_offset + page->seat_bytes) == 0);
-		*(volatile uint64_t *)proc_at(&g, r.base.v + page->seat_offset + page->seat_bytes) = 1;
-		break;
-	default: /* never handed out */
-		ACTOR_CHECK(*(volatile uint64_t *)proc_at(&g, r.base.v + (UINT64_C(1) << 29)) == 0);
-		*(volatile uint64_t *)proc_at(&g, r.base.v + (UINT64_C(1) << 29)) = 1;
-		break;
-	}
-}
-
-static void test_proc_memory_write_to_what_is_not_ours_is_sigsegv(void **state)
-{
-	struct proc_world w;
-	struct proc_actor p, s;
-
-	(void)state;
-	proc_world_start(&w, NULL);
-	for (int where = 0; where < 4; where++) {
-		proc_actor_start(&w, &p, honest_publisher, NULL);
-		assert_int_equal(proc_hear(&p), 'p');
-		proc_actor_start(&w, &s, forbidden_write, &where);
-		assert_int_equal(proc_hear(&s), 's');
-		assert_int_equal(proc_actor_status(&s), 256 + SIGSEGV);
-		proc_actor_ended_well(&p);
-		proc_world_settled(&w);
-	}
-	proc_world_stop(&w);
-}
-
 /* Publishes until something is refused. */
 static void greedy(struct proc_world *w, struct proc_actor *me, void *arg)
 {
@@ -564,7 +516,6 @@ int main(void)
 		cmocka_unit_test(test_proc_memory_flat_is_sealed_but_for_writing),
 		cmocka_unit_test(test_proc_memory_writer_that_seals_the_seals_is_ended),
 		cmocka_unit_test(test_proc_memory_subscriber_that_seals_its_seat_hurts_itself_only),
-		cmocka_unit_test(test_proc_memory_write_to_what_is_not_ours_is_sigsegv),
 		cmocka_unit_test(test_proc_memory_descriptor_quota_of_a_vm_is_nomem),
 		cmocka_unit_test(test_proc_memory_descriptors_of_all_run_out_reserve_stays),
 		cmocka_unit_test(test_proc_memory_ceiling_of_all_is_nomem),

@@ -5,6 +5,7 @@
  */
 #include "state.h"
 #include <errno.h>
+#include <ivc/atomic.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -23,9 +24,22 @@ void kvm_bell(void *vm, ivc_handle_t handle)
 	}
 }
 
+/*
+ * One more that starts in @sender. KVM has no bound of its own for these: it keeps them in one list, which it copies when
+ * it changes and searches at each store, and peers decide how long that of a publisher gets.
+ */
+static bool one_more(struct ivc_kvm *sender)
+{
+	if (ivc_fetch_add_u32(&sender->doorbells, 1) < sender->config.doorbells) {
+		return true;
+	}
+	(void)ivc_fetch_sub_u32(&sender->doorbells, 1);
+	return false;
+}
+
 int kvm_doorbell(void *from, uint32_t value, void *to, bool on)
 {
-	const struct ivc_kvm *sender = from;
+	struct ivc_kvm *sender = from;
 	const struct ivc_kvm *target = to;
 	struct kvm_ioeventfd wire = {
 		.datamatch = value,
@@ -38,8 +52,17 @@ int kvm_doorbell(void *from, uint32_t value, void *to, bool on)
 	if (wire.addr == 0 || wire.fd < 0) {
 		return IVC_E_OPNOTSUPP;
 	}
+	if (on && !one_more(sender)) {
+		return IVC_E_NOSPC;
+	}
 	if (!ioctl(sender->config.vm_fd, KVM_IOEVENTFD, &wire)) {
+		if (!on) {
+			(void)ivc_fetch_sub_u32(&sender->doorbells, 1);
+		}
 		return 0;
+	}
+	if (on) {
+		(void)ivc_fetch_sub_u32(&sender->doorbells, 1);
 	}
 	switch (errno) {
 	case ENOMEM:

@@ -27,9 +27,9 @@ static uint64_t core_bytes(enum ivc_mem_kind kind, uint64_t bytes)
 	}
 }
 
-uint64_t ivc_kvm_memory_room(void)
+uint64_t ivc_kvm_memory_room(uint64_t planned)
 {
-	return ivc_room_bytes(0);
+	return ivc_room_bytes(planned);
 }
 
 /* kvm_memory_pay - @bytes that are there anyway: the ceiling may be passed, and then nothing new is made below it. */

@@ -5,13 +5,14 @@
  */
 #include "state.h"
 #include <linux/membarrier.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#define DOORBELLS 256u /* of one VM at once, unless its config says otherwise; chosen */
 
 static void *slot_get(void *vm, void *vcpu, ivc_gpa_t at, uint32_t bytes)
 {
@@ -46,13 +47,10 @@ static void barrier(void *host)
 {
 	(void)host;
 	/* Whoever has a VM has registered in ivc_kvm_create(): a vCPU leaves its guest's code for the fence. */
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
-}
-
-static void relax(void *host)
-{
-	(void)host;
-	sched_yield();
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)) {
+		/* No memory for the fast way. */
+		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	}
 }
 
 static uint64_t now_ns(void *host)
@@ -92,7 +90,6 @@ static const struct ivc_plat_ops ops = {
 	.bell = kvm_bell,
 	.unpark = unpark,
 	.barrier = barrier,
-	.relax = relax,
 	.now_ns = now_ns,
 	.failed = failed,
 	.control = control,
@@ -114,7 +111,10 @@ static bool config_take(struct ivc_kvm_config *out, const struct ivc_kvm_config 
 	}
 	memset(out, 0, sizeof(*out));
 	memcpy(out, cfg, cfg->size < sizeof(*out) ? cfg->size : sizeof(*out));
-	return !out->flags && out->ram && out->slot_count && out->slot_count <= UINT16_MAX &&
+	if (out->bell_fd == 0) {
+		out->bell_fd = -1;
+	}
+	return !out->flags && !out->reserved && out->ram && out->slot_count && out->slot_count <= UINT16_MAX &&
 	       out->slot_first <= UINT16_MAX && !((out->trap.v | out->doorbell.v) & in_page) &&
 	       (!out->trap.v || out->trap.v != out->doorbell.v);
 }
@@ -159,6 +159,9 @@ int ivc_kvm_create(struct ivc_kvm **out, const struct ivc_kvm_config *cfg)
 		return IVC_E_NOMEM;
 	}
 	kvm->config = config;
+	if (kvm->config.doorbells == 0) {
+		kvm->config.doorbells = DOORBELLS;
+	}
 	kvm->sync_regs = (extension(config.vm_fd, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS) != 0;
 	kvm->view = calloc(config.slot_count, sizeof(*kvm->view));
 	kvm->order = calloc(config.slot_count, sizeof(*kvm->order));

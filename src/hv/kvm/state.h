@@ -16,15 +16,18 @@
 struct kvm_view {
 	uint64_t at;
 	uint64_t bytes;
-	void *addr; /* where it is in this process; NULL: given up, there is no slot any more */
+	void *addr; /* where it is in this process */
 	enum ivc_access access;
-	bool closed;                 /* shows memory of the host's own ... */
+	bool no_slot; /* given up: the slot is deleted already, the range is a hole */
+	bool lost;    /* what is at `addr` may be somebody else's by now: never mapped, never unmapped again */
+	bool closed;  /* shows memory of the host's own ... */
 	struct ivc_kvm_memory *paid; /* ... which counts here, where the VM can write it; else NULL */
 };
 
 struct ivc_kvm {
 	struct ivc_kvm_config config; /* const after create */
 	bool sync_regs;               /* const after create */
+	uint32_t doorbells;           /* atomic: direct bells that start here */
 	pthread_mutex_t lock;
 	uint32_t views_now;    /* lock */
 	struct kvm_view *view; /* lock */

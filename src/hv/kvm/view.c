@@ -7,6 +7,7 @@
 #include "../../port/backing.h"
 #include "state.h"
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -61,19 +62,27 @@ static int protection(const struct kvm_view *v)
 	return v->access == IVC_READ ? PROT_READ : PROT_READ | PROT_WRITE;
 }
 
-/* The memory behind @fd under @v, in one step. */
-static int show(const struct kvm_view *v, int fd)
+/*
+ * A mapping for @v: of the memory behind @fd, or for -1 zeroed memory of nobody else, of which only what the VM writes takes
+ * memory. At @at, or anywhere. Return: NULL: none, errno says why.
+ */
+static void *mapping(const struct kvm_view *v, int fd, void *at)
 {
-	return mmap(v->addr, v->bytes, protection(v), MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ? status_of(errno)
-												   : 0;
+	const int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED) | (at ? MAP_FIXED : 0);
+	void *p = mmap(at, v->bytes, protection(v), flags, fd, 0);
+
+	if (p == MAP_FAILED) {
+		return NULL;
+	}
+	/* A child of fork() has no use for it, and would keep it when the VM has left. */
+	(void)madvise(p, v->bytes, MADV_DONTFORK);
+	return p;
 }
 
-/* Zeroed memory of nobody else under @v, in one step. Only what the VM writes there takes memory. */
-static int show_nothing(const struct kvm_view *v)
+/* The descriptor behind a section, -1 where there is none. */
+static int descriptor(const struct ivc_view *view)
 {
-	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-
-	return mmap(v->addr, v->bytes, protection(v), flags, -1, 0) == MAP_FAILED ? status_of(errno) : 0;
+	return view->mem->host[0] <= INT_MAX ? (int)view->mem->host[0] : -1;
 }
 
 /* The slot with number @n over its view; @bytes 0 deletes it. */
@@ -103,6 +112,9 @@ static int add(struct ivc_kvm *kvm, uint32_t p, const struct ivc_view *view)
 	uint32_t n;
 	int err;
 
+	if (descriptor(view) < 0) {
+		return IVC_E_IO;
+	}
 	if (kvm->views_now == kvm->config.slot_count) {
 		return IVC_E_NOSPC;
 	}
@@ -113,10 +125,7 @@ static int add(struct ivc_kvm *kvm, uint32_t p, const struct ivc_view *view)
 	if (!v->addr) {
 		return IVC_E_NOMEM;
 	}
-	err = show(v, (int)view->mem->host[0]);
-	if (!err) {
-		err = slot_set(kvm, n, v->bytes);
-	}
+	err = mapping(v, descriptor(view), v->addr) ? slot_set(kvm, n, v->bytes) : status_of(errno);
 	if (err) {
 		munmap(v->addr, v->bytes);
 		return err;
@@ -127,15 +136,38 @@ static int add(struct ivc_kvm *kvm, uint32_t p, const struct ivc_view *view)
 	return 0;
 }
 
-/*
- * What is below the slot of @v is not known any more: an mmap that fails late has taken away what was there, and the next
- * one of this process may come to lie in its place. So the slot goes at once; the addresses are left to whoever has them.
- */
+/* The slot of @v goes at once, so that no vCPU reaches what is below it; where that fails, the next op tries again. */
 static void give_up(const struct ivc_kvm *kvm, struct kvm_view *v)
 {
-	if (v->addr && !slot_set(kvm, (uint32_t)(v - kvm->view), 0)) {
-		v->addr = NULL;
+	if (!v->no_slot && !slot_set(kvm, (uint32_t)(v - kvm->view), 0)) {
+		v->no_slot = true;
 	}
+}
+
+/*
+ * Other memory under the slot of @v, in one step. What can fail comes first, and changes nothing. Should the step itself fail,
+ * what was there may be gone, and the next mapping of this process may come to lie in its place.
+ * Return: 0; IVC_E_NOMEM: as before; IVC_E_IO: lost.
+ */
+static int swap(const struct ivc_kvm *kvm, struct kvm_view *v, int fd)
+{
+	void *next;
+
+	if (v->lost || v->no_slot) {
+		give_up(kvm, v);
+		return IVC_E_IO;
+	}
+	next = mapping(v, fd, NULL);
+	if (!next) {
+		return status_of(errno);
+	}
+	if (mremap(next, v->bytes, v->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, v->addr) == MAP_FAILED) {
+		munmap(next, v->bytes);
+		v->lost = true;
+		give_up(kvm, v);
+		return IVC_E_IO;
+	}
+	return 0;
 }
 
 /* Fresh memory under the slot of a closed view. A slot cannot change its rights without a gap. */
@@ -143,18 +175,14 @@ static int reopen(const struct ivc_kvm *kvm, struct kvm_view *v, const struct iv
 {
 	int err;
 
-	if (!v->closed || !v->addr || !same_range(v, view)) {
+	if (!v->closed || !same_range(v, view) || descriptor(view) < 0) {
 		return IVC_E_IO;
 	}
 	if (v->access != view->access) {
 		return IVC_E_OPNOTSUPP;
 	}
-	err = show(v, (int)view->mem->host[0]);
+	err = swap(kvm, v, descriptor(view));
 	if (err) {
-		if (show_nothing(v)) {
-			give_up(kvm, v);
-			return IVC_E_IO;
-		}
 		return err;
 	}
 	v->closed = false;
@@ -186,9 +214,10 @@ int kvm_close(void *vm, const struct ivc_view *view)
 
 	pthread_mutex_lock(&kvm->lock);
 	v = meeting(kvm, place(kvm, view->at.v), view);
-	if (same_range(v, view) && v->addr) {
-		err = show_nothing(v);
+	if (same_range(v, view)) {
+		err = swap(kvm, v, -1);
 		if (err) {
+			/* The memory must not be reached any more, even at the price of a gap. */
 			give_up(kvm, v);
 			err = IVC_E_IO;
 		} else if (!v->closed) {
@@ -207,12 +236,12 @@ static int take_out(struct ivc_kvm *kvm, uint32_t p)
 {
 	const uint32_t n = kvm->order[p];
 	struct kvm_view *v = &kvm->view[n];
-	const int err = v->addr ? slot_set(kvm, n, 0) : 0;
+	const int err = v->no_slot ? 0 : slot_set(kvm, n, 0);
 
 	if (err) {
 		return err;
 	}
-	if (v->addr) {
+	if (!v->lost) {
 		munmap(v->addr, v->bytes);
 	}
 	kvm_memory_give(v->paid, v->bytes);

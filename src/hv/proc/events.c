@@ -68,7 +68,10 @@ static void proc_barrier(void *host)
 {
 	(void)host;
 	/* Every process that shows a window registered when it connected, this one at start. */
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0)) {
+		/* No memory for the fast way. */
+		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	}
 }
 
 uint64_t proc_now_ns(void)
