@@ -73,7 +73,8 @@ static void help(const char *name, const char *about)
 	       "  --cpus A,B   the two CPUs (default: the first two that are allowed)\n"
 	       "  --json       one JSON object per line and case instead of tables\n"
 	       "  --list       names of groups and cases\n\n"
-	       "exit code: 0 measured, or there is only one CPU; 1 wrong usage; 2 a payload was wrong or something failed\n",
+	       "exit code: 0 measured, or nothing can be measured here and stderr tells why; 1 wrong usage; 2 a payload was\n"
+	       "wrong or something failed\n",
 	       name, about);
 }
 
@@ -139,10 +140,10 @@ struct bench *bench_open(int argc, char **argv, const char *name, const char *ab
 	if (b->contest == NULL || b->trip == NULL) {
 		bench_fail("no memory");
 	}
+	bench_clock_setup(b);
 	if (!b->list) {
 		bench_cpu_choose(b, cpus);
 		bench_pin(b, 0);
-		bench_clock_setup(b);
 		signal(SIGALRM, stuck);
 		signal(SIGPIPE, SIG_IGN);
 		alarm(STUCK_SECONDS);
@@ -295,6 +296,15 @@ void bench_run(struct bench *b)
 	now_running = "the report";
 	alarm(0);
 	bench_report(b);
+}
+
+int bench_skip(struct bench *b, const char *why)
+{
+	fprintf(stderr, "%s: %s; nothing was measured\n", b->name, why);
+	if (b->json) {
+		bench_report_skip(b, why);
+	}
+	return bench_close(b);
 }
 
 int bench_close(struct bench *b)

@@ -8,6 +8,9 @@
  * host). A sample whose class changed is dropped, and only samples of one class are compared.
  *
  * Concurrency: one thread drives the harness. A case may use the second CPU by bench_pair() or by a bench_peer.
+ *
+ * Freestanding, for the loops that run in a guest: bench_now(), bench_trip(), bench_keep(), and a bench_fail() that the
+ * guest gives.
  */
 #ifndef IVC_BENCH_HARNESS_H
 #define IVC_BENCH_HARNESS_H
@@ -15,9 +18,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#if __STDC_HOSTED__
 #include <time.h>
 #if defined(__x86_64__)
 #include <x86intrin.h>
+#endif
 #endif
 
 enum bench_role {
@@ -70,6 +75,9 @@ void bench_run(struct bench *b);
 /** bench_close - Return: exit code of the program. */
 int bench_close(struct bench *b);
 
+/** bench_skip - nothing can be measured here: says why, on stderr and in JSON. Return: as bench_close(). */
+int bench_skip(struct bench *b, const char *why);
+
 /** bench_fail - something is wrong with what is measured, or with the machine: says so and ends the program with 2. */
 void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
@@ -113,6 +121,7 @@ void bench_peer_end(struct bench_peer *peer);
 
 /* Time. */
 
+#if __STDC_HOSTED__
 extern bool bench_tsc_;
 extern double bench_tick_ns_;
 
@@ -135,6 +144,12 @@ static inline double bench_ns(uint64_t ticks)
 {
 	return (double)ticks * bench_tick_ns_;
 }
+#else
+static inline uint64_t bench_now(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+#endif
 
 /** bench_trip - one measured piece of s->per operations took @ticks. */
 static inline void bench_trip(struct bench_sample *s, uint64_t ticks)

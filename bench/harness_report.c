@@ -382,6 +382,13 @@ static void print_json(const struct bench *b, const struct machine *m, const str
 	}
 }
 
+void bench_report_skip(const struct bench *b, const char *why)
+{
+	printf("{\"bench\":\"%s\"", b->name);
+	json_text("skipped", why);
+	printf(",\"quick\":%s}\n", b->quick ? "true" : "false");
+}
+
 void bench_report(struct bench *b)
 {
 	struct result *result = calloc(b->contests + 1, sizeof(*result));

@@ -73,6 +73,7 @@ bool bench_pair_started(void);
 /* harness_report.c */
 void bench_series_add(struct bench *b, struct bench_series *series, const struct bench_sample *s);
 void bench_report(struct bench *b);
+void bench_report_skip(const struct bench *b, const char *why);
 double bench_median(double *value, uint32_t count);
 
 #endif

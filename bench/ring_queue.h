@@ -18,7 +18,7 @@ struct ours {
 	_Alignas(256) uint32_t bytes; /* of the payload that was asked for */
 };
 
-static struct ours *ours_new(uint32_t payload)
+static inline struct ours *ours_new(uint32_t payload)
 {
 	const uint64_t bytes = ivc_ring_bytes(payload);
 	struct ours *q = bench_memory(sizeof(*q));

@@ -11,6 +11,8 @@
 #include <sys/ioctl.h>
 
 #define CODE_BYTES 16u
+#define RESET_RIP  UINT64_C(0xfff0)
+#define CR0_PG     UINT64_C(0x80000000)
 
 struct text {
 	char *at;
@@ -103,6 +105,11 @@ void vmm_crash(struct vmm_vcpu *vcpu, int error, struct vmm_end *end)
 	put_reason(&t, vcpu, error);
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &r) || ioctl(vcpu->fd, KVM_GET_SREGS, &s)) {
 		put(&t, "its registers cannot be read\n");
+		return;
+	}
+	/* SVM says nothing of a guest that was shut down, so KVM resets the vCPU there. */
+	if (!error && vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN && r.rip == RESET_RIP && !(s.cr0 & CR0_PG)) {
+		put(&t, "vCPU %u: its registers are lost, this CPU resets them at a shutdown\n", vcpu->index);
 		return;
 	}
 	put(&t, "vCPU %u  rip %016" PRIx64 "  rflags %08" PRIx64 "  cs %04x ss %04x, ring %u\n", vcpu->index,

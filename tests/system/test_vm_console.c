@@ -108,6 +108,12 @@ static void crash(struct vm_test *t, const char *arg)
 	assert_int_equal(t->end.text[strlen(t->end.text) - 1], '\n');
 }
 
+/* AMD's CPUs do not tell the registers of a guest that was shut down; the dump says so there. */
+static bool lost(const struct vm_test *t)
+{
+	return strstr(t->end.text, "its registers are lost") != NULL;
+}
+
 static void test_vm_console_crash_tells_the_registers(void **state)
 {
 	struct vm_test t;
@@ -116,6 +122,9 @@ static void test_vm_console_crash_tells_the_registers(void **state)
 	(void)state;
 	crash(&t, "ud2");
 	assert_non_null(strstr(t.end.text, "triple fault"));
+	if (lost(&t)) {
+		return;
+	}
 	rip = told(t.end.text, "rip ");
 	rsp = told(t.end.text, "rsp ");
 	assert_true(rip >= IVC_MACHINE_IMAGE_FIRST && rip < IVC_MACHINE_IMAGE_FIRST + (1 << 20));
@@ -134,6 +143,9 @@ static void test_vm_console_crash_outside_of_ram_is_told(void **state)
 
 	(void)state;
 	crash(&t, "lost");
+	if (lost(&t)) {
+		return;
+	}
 	assert_int_equal(told(t.end.text, "rip "), IVC_MACHINE_PAGE);
 	assert_non_null(strstr(t.end.text, "code at rip: not in RAM"));
 }

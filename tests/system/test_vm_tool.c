@@ -9,12 +9,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,8 +75,10 @@ static void test_vm_tool_one_bad_end_is_two(void **state)
 	RUN(&t, "--arg", "exit", act, "+", "--arg", "ud2", act);
 	assert_int_equal(tool_end(&t), 2);
 	assert_non_null(strstr(tool_said(&t), "ivc vm run: vm2 crashed: shutdown: "));
-	assert_non_null(strstr(tool_said(&t), "ivc vm run: vm2   vCPU 0  rip 0000000000"));
-	assert_non_null(strstr(tool_said(&t), "ivc vm run: vm2   code at rip: 0f 0b"));
+	if (!strstr(tool_said(&t), "ivc vm run: vm2   vCPU 0: its registers are lost")) { /* as AMD's CPUs have it */
+		assert_non_null(strstr(tool_said(&t), "ivc vm run: vm2   vCPU 0  rip 0000000000"));
+		assert_non_null(strstr(tool_said(&t), "ivc vm run: vm2   code at rip: 0f 0b"));
+	}
 	tool_drop(&t);
 }
 
@@ -108,11 +113,12 @@ static void test_vm_tool_wrong_usage_is_one_line_and_one(void **state)
 {
 	const struct usage usages[] = {
 		{{"run"}, "GUEST.elf is missing"},
-		{{"run", act, "+"}, "GUEST.elf is missing"},
-		{{"run", "+", act}, "GUEST.elf is missing"},
-		{{"run", act, act}, "is not expected here"},
-		{{"run", "--mem", "1m", act}, "--mem: '1m' is not a size"},
-		{{"run", "--mem", "4g", act}, "--mem: '4g' is not a size"},
+		{{"run", act, "+"}, "GUEST.elf of the VM behind + number 1 is missing"},
+		{{"run", "+", act}, "GUEST.elf of the VM before the first + is missing"},
+		{{"run", act, "+", act, "+", "+", act}, "GUEST.elf of the VM behind + number 2 is missing"},
+		{{"run", act, act}, "is not expected here; put a + between VMs"},
+		{{"run", "--mem", "1m", act}, "--mem: '1m' is not a size from 2m to 3g"},
+		{{"run", "--mem", "4g", act}, "--mem: '4g' is not a size from 2m to 3g"},
 		{{"run", "--cpus", "0", act}, "--cpus"},
 		{{"run", "--cpus", "17", act}, "--cpus"},
 		{{"run", "--id", "4294967295", act}, "not a VM id"},
@@ -120,6 +126,7 @@ static void test_vm_tool_wrong_usage_is_one_line_and_one(void **state)
 		{{"run", "--socket", "/a", act, "+", "--socket=/b", act}, "--socket is there twice"},
 		{{"run", "--fast", act}, "no option '--fast'"},
 		{{"stop"}, "no command 'stop'"},
+		{{NULL}, "a command is missing: run"},
 	};
 
 	(void)state;
@@ -236,7 +243,7 @@ static void test_vm_tool_hypervisor_is_shared_and_its_ids_too(void **state)
 
 	RUN(&t, "--socket", "/nowhere/ivc", act);
 	assert_int_equal(tool_end(&t), 1);
-	one_line(&t, "start the hypervisor first: ivc hv --socket PATH");
+	one_line(&t, "start the hypervisor first: ivc hv --socket /nowhere/ivc");
 	tool_drop(&t);
 	tool_drop(&hv.tool);
 	tool_hv_again(&hv);
@@ -372,6 +379,23 @@ static bool hide_kvm(void)
 	       mount("none", "/dev", "tmpfs", 0, NULL) == 0;
 }
 
+static bool device_of(gid_t group)
+{
+	return hide_kvm() && mknod("/dev/kvm", S_IFCHR | 0600, makedev(10, 232)) == 0 &&
+	       chown("/dev/kvm", 0, group) == 0 && chmod("/dev/kvm", group ? 0660 : 0600) == 0 &&
+	       setgroups(0, NULL) == 0 && become_nobody();
+}
+
+static bool group_device(void)
+{
+	return device_of(1);
+}
+
+static bool root_device(void)
+{
+	return device_of(0);
+}
+
 static bool other_device(void)
 {
 	return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
@@ -384,9 +408,11 @@ static void test_vm_tool_without_kvm_says_what_to_do(void **state)
 		bool (*first)(void);
 		const char *what, *words;
 	} cases[] = {
-		{become_nobody, "no permission", "ivc vm run: no permission for /dev/kvm: join the group"},
+		{become_nobody, "no permission", "ivc vm run: no permission for /dev/kvm: sudo "},
+		{group_device, "a group's device", "ivc vm run: no permission for /dev/kvm: sudo usermod -aG "},
+		{root_device, "root's device", "ivc vm run: no permission for /dev/kvm: sudo setfacl -m u:$USER:rw"},
 		{hide_kvm, "no /dev/kvm", "ivc vm run: there is no /dev/kvm: load the module"},
-		{other_device, "another device", "ivc vm run: /dev/kvm is not the KVM interface 12"},
+		{other_device, "another device", "ivc vm run: /dev/kvm is not the KVM device (KVM_GET"},
 	};
 	char said[4096];
 
