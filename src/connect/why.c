@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <ivc/text.h>
 #include <stdio.h>
+#include <string.h>
 
 struct advice {
 	uint64_t nr; /* ANY: every call */
@@ -14,9 +15,10 @@ struct advice {
 };
 #define ANY UINT64_MAX
 
+/* Behind the first two comes the path of the socket. */
 static const struct advice at_connect[] = {
-	{ANY, IVC_E_NOENT, "there is no such socket; start the hypervisor first: ivc hv --socket PATH"},
-	{ANY, IVC_E_PIPE, "no hypervisor listens there any more; start it again: ivc hv --socket PATH"},
+	{ANY, IVC_E_NOENT, "there is no such socket; start the hypervisor first: ivc hv --socket "},
+	{ANY, IVC_E_PIPE, "no hypervisor listens there any more; start it again: ivc hv --socket "},
 	{ANY, IVC_E_PERM, "the socket belongs to another user; run as the user that runs ivc hv"},
 	{ANY, IVC_E_EXIST, "a living VM has this id already; choose another id"},
 	{ANY, IVC_E_BUSY, "the last holder of this id is still being torn down; try again"},
@@ -63,15 +65,18 @@ static const char *advice_for(const struct advice *list, size_t n, uint64_t nr, 
 /* connect_why - fills c->why. c->lock held. */
 void connect_why(struct connection *c)
 {
-	const char *advice, *sentence;
+	const char *advice, *sentence, *path = "";
 	uint64_t nr = c->failed_nr;
 	char call[64];
 
 	if (c->connect_status) {
 		sentence = ivc_strerror(c->connect_status);
 		advice = advice_for(at_connect, sizeof(at_connect) / sizeof(at_connect[0]), ANY, c->connect_status);
-		snprintf(c->why, sizeof(c->why), "cannot connect VM %" PRIu32 " to %s: %s", c->id, c->where,
-			 advice ? advice : sentence);
+		if (c->connect_status == IVC_E_NOENT || c->connect_status == IVC_E_PIPE) {
+			path = strncmp(c->where, "unix:", 5) == 0 ? c->where + 5 : c->where;
+		}
+		snprintf(c->why, sizeof(c->why), "cannot connect VM %" PRIu32 " to %s: %s%s", c->id, c->where,
+			 advice ? advice : sentence, path);
 		return;
 	}
 	if (!c->failed_result) {

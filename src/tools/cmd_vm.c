@@ -401,13 +401,17 @@ static int run_show_json(const struct run *r, int code)
 	return code;
 }
 
-/* The options of one VM; those of all may stand with any. */
-static int guest_parse(struct run *r, struct guest *g, int argc, char **argv)
+/*
+ * guest_parse - the options of one VM; those of all may stand with any.
+ * @alone: there is no "+".
+ */
+static int guest_parse(struct run *r, struct guest *g, bool alone, int argc, char **argv)
 {
+	char word[80] = "GUEST.elf";
 	const char *socket = NULL;
 	bool json = false, quiet = false;
 	struct opt opts[] = {
-		{.name = "GUEST.elf", .kind = OPT_WORD, .to = &g->path, .required = true},
+		{.name = word, .kind = OPT_WORD, .to = &g->path, .required = true, .beyond = "put a + between VMs"},
 		{.name = "--id", .kind = OPT_VM, .to = &g->id},
 		{.name = "--mem", .kind = OPT_SIZE, .to = &g->mem, .min = VMM_RAM_MIN, .max = IVC_MACHINE_RAM_LAST + 1},
 		{.name = "--cpus", .kind = OPT_NUMBER, .to = &g->cpus, .min = 1, .max = VMM_VCPUS_MAX},
@@ -418,6 +422,11 @@ static int guest_parse(struct run *r, struct guest *g, int argc, char **argv)
 	};
 	int code = 0;
 
+	if (r->guests) {
+		(void)snprintf(word, sizeof(word), "GUEST.elf of the VM behind + number %" PRIu32, r->guests);
+	} else if (!alone) {
+		(void)snprintf(word, sizeof(word), "GUEST.elf of the VM before the first +");
+	}
 	if (!opt_parse(opts, sizeof(opts) / sizeof(opts[0]), help, argc, argv, &code)) {
 		return code == TOOL_OK ? TOOL_SIGNAL : code; /* help was asked for: nothing runs */
 	}
@@ -432,6 +441,7 @@ static int guest_parse(struct run *r, struct guest *g, int argc, char **argv)
 
 static int run_parse(struct run *r, int argc, char **argv)
 {
+	const char *const given = getenv("IVC_SOCKET");
 	int code;
 
 	for (int at = 0; at < argc; r->guests++) {
@@ -446,7 +456,7 @@ static int run_parse(struct run *r, int argc, char **argv)
 		g->id = ivc_vmid(r->guests + 1);
 		g->mem = VMM_RAM;
 		g->cpus = 1;
-		code = guest_parse(r, g, end - at, argv + at);
+		code = guest_parse(r, g, end == argc, end - at, argv + at);
 		if (code) {
 			return code;
 		}
@@ -461,7 +471,7 @@ static int run_parse(struct run *r, int argc, char **argv)
 			}
 		}
 	}
-	if (r->socket || getenv("IVC_SOCKET")) {
+	if (r->socket || (given && given[0])) {
 		return opt_where(r->socket, r->where, sizeof(r->where), &code) ? 0 : code;
 	}
 	return 0;
@@ -509,8 +519,11 @@ int cmd_vm(int argc, char **argv)
 		say_as("ivc vm run");
 		return vm_run(argc - 1, argv + 1);
 	}
-	if (asked || !word[0]) {
-		return fputs(help, stdout) == EOF || fflush(stdout) || !asked ? TOOL_ERROR : TOOL_OK;
+	if (asked) {
+		return fputs(help, stdout) == EOF || fflush(stdout) ? TOOL_ERROR : TOOL_OK;
+	}
+	if (!word[0]) {
+		return say_usage("a command is missing: run");
 	}
 	return say_usage("there is no command '%.100s'; there is run", word);
 }

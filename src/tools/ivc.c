@@ -4,9 +4,11 @@
 #include "say.h"
 #include "tool.h"
 
+#include <fcntl.h>
 #include <ivc/hv.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef IVC_TOOL_KVM
 #define VM cmd_vm
@@ -47,10 +49,28 @@ static const char help[] =
 	"Exit: 0 all is well; 1 wrong usage, or it could not begin; 2 the other side ended too early; 3 no reader is left;\n"
 	"130 after Ctrl-C, 143 after SIGTERM.\n";
 
+/*
+ * streams_hold - a descriptor of 0 to 2 that is closed would go to the next file of our own, and text would be written
+ * there. /dev/null, opened the other way round, keeps the place, and every use of it fails as that of a closed one does.
+ */
+static bool streams_hold(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) {
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	const char *word = argc > 1 ? argv[1] : "";
 
+	if (!streams_hold()) {
+		say("stdin, stdout or stderr is closed, and /dev/null cannot be opened in its place");
+		return TOOL_ERROR;
+	}
 	if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
 		return fputs(help, stdout) == EOF || fflush(stdout) ? TOOL_ERROR : TOOL_OK;
 	}

@@ -32,8 +32,33 @@ static struct opt *opt_word(struct opt *opts, size_t count)
 	return NULL;
 }
 
+static const char *opt_beyond(const struct opt *opts, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (opts[i].kind == OPT_WORD && opts[i].beyond) {
+			return opts[i].beyond;
+		}
+	}
+	return NULL;
+}
+
+/* A bound as people write it: 2m, not 2097152. */
+static const char *opt_bound(char buf[TEXT_SIZE_BYTES], enum opt_kind kind, uint64_t v)
+{
+	static const char units[] = {0, 'k', 'm', 'g'};
+	size_t unit = 0;
+
+	while (kind == OPT_SIZE && v && v % 1024 == 0 && unit + 1 < sizeof(units)) {
+		v /= 1024;
+		unit++;
+	}
+	(void)snprintf(buf, TEXT_SIZE_BYTES, "%" PRIu64 "%.1s", v, &units[unit]);
+	return buf;
+}
+
 static int opt_take(struct opt *opt, const char *value)
 {
+	char least[TEXT_SIZE_BYTES], most[TEXT_SIZE_BYTES];
 	uint64_t v;
 
 	switch (opt->kind) {
@@ -48,8 +73,9 @@ static int opt_take(struct opt *opt, const char *value)
 	case OPT_SIZE:
 		if (!(opt->kind == OPT_SIZE ? text_to_size(value, &v) : text_to_number(value, &v)) || v < opt->min ||
 		    v > opt->max) {
-			return say_usage("%s: '%s' is not a %s from %" PRIu64 " to %" PRIu64, opt->name, value,
-					 opt->kind == OPT_SIZE ? "size" : "number", opt->min, opt->max);
+			return say_usage("%s: '%s' is not a %s from %s to %s", opt->name, value,
+					 opt->kind == OPT_SIZE ? "size" : "number",
+					 opt_bound(least, opt->kind, opt->min), opt_bound(most, opt->kind, opt->max));
 		}
 		*(uint64_t *)opt->to = v;
 		return 0;
@@ -88,7 +114,10 @@ bool opt_parse(struct opt *opts, size_t count, const char *help, int argc, char 
 		if (arg[0] != '-') {
 			opt = opt_word(opts, count);
 			if (!opt) {
-				*code = say_usage("'%.200s' is not expected here", arg);
+				const char *const beyond = opt_beyond(opts, count);
+
+				*code = say_usage("'%.200s' is not expected here%s%s", arg, beyond ? "; " : "",
+						  beyond ? beyond : "");
 				return false;
 			}
 			opt->given = true;

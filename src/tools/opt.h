@@ -24,7 +24,8 @@ struct opt {
 	uint64_t min, max; /* of numbers and sizes */
 	enum opt_kind kind;
 	bool required;
-	bool given; /* out */
+	const char *beyond; /* OPT_WORD: what to do instead of giving one more; NULL: nothing is said */
+	bool given;         /* out */
 };
 
 /**

@@ -6,12 +6,14 @@
 #include "state.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define DEVICE       "/dev/kvm"
@@ -60,9 +62,31 @@ int vmm_kvm_error(char *why, const char *what)
 	return err;
 }
 
+/* The remedy is that of the device as it is: to join a group helps only where the group may use it. */
+static int no_permission(char *why)
+{
+	struct group group, *found = NULL;
+	char names[4096], number[16];
+	struct stat st;
+
+	if (stat(DEVICE, &st) || (st.st_mode & 0060) != 0060 || st.st_gid == 0) {
+		WHY("no permission for " DEVICE ": sudo setfacl -m u:$USER:rw " DEVICE ", or sudo chgrp kvm " DEVICE
+		    " && sudo chmod 660 " DEVICE " where you are in the group kvm, or run as root");
+		return IVC_E_PERM;
+	}
+	(void)snprintf(number, sizeof(number), "%u", (unsigned int)st.st_gid);
+	if (getgrgid_r(st.st_gid, &group, names, sizeof(names), &found)) {
+		found = NULL;
+	}
+	WHY("no permission for " DEVICE ": sudo usermod -aG %.64s $USER, then log in again; or run as root",
+	    found ? group.gr_name : number);
+	return IVC_E_PERM;
+}
+
 int vmm_kvm_open(int *fd, char *why)
 {
 	const int kvm = open(DEVICE, O_RDWR | O_CLOEXEC);
+	int n;
 
 	if (kvm < 0) {
 		switch (errno) {
@@ -74,15 +98,19 @@ int vmm_kvm_open(int *fd, char *why)
 			return IVC_E_NODEV;
 		case EACCES:
 		case EPERM:
-			WHY("no permission for " DEVICE ": join the group that owns it (sudo usermod -aG kvm $USER, "
-			    "then log in again), or run as root");
-			return IVC_E_PERM;
+			return no_permission(why);
 		default:
 			return vmm_kvm_error(why, "opening " DEVICE);
 		}
 	}
-	if (ioctl(kvm, KVM_GET_API_VERSION, 0) != API) {
-		WHY(DEVICE " is not the KVM interface %d: this needs Linux 5.10 or later", API);
+	n = ioctl(kvm, KVM_GET_API_VERSION, 0);
+	if (n != API) {
+		if (n < 0) {
+			WHY(DEVICE " is not the KVM device (KVM_GET_API_VERSION: %s); look at ls -l " DEVICE,
+			    strerror(errno));
+		} else {
+			WHY(DEVICE " is the KVM interface %d, not %d: this needs Linux 5.10 or later", n, API);
+		}
 		(void)close(kvm);
 		return IVC_E_OPNOTSUPP;
 	}

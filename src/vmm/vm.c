@@ -94,8 +94,16 @@ static int host_make(struct vmm *vm, char *why)
 
 static void why_not_attached(const struct vmm *vm, const char *where, int err, char *why)
 {
+	const char *path = where && strncmp(where, "unix:", 5) == 0 ? where + 5 : where;
 	const char *text = ivc_strerror(err);
 
+	if (where && (err == IVC_E_NOENT || err == IVC_E_PIPE)) {
+		WHY("cannot connect VM %" PRIu32 ": %s: ivc hv --socket %.120s", vm->id.v,
+		    err == IVC_E_NOENT ? "there is no such socket; start the hypervisor first"
+				       : "no hypervisor listens there any more; start it again",
+		    path);
+		return;
+	}
 	switch (err) {
 	case IVC_E_EXIST:
 		text = "a living VM has this id already; give another --id";
@@ -105,12 +113,6 @@ static void why_not_attached(const struct vmm *vm, const char *where, int err, c
 		break;
 	case IVC_E_NOSPC:
 		text = "the hypervisor has as many VMs as it takes; end one or raise its limit";
-		break;
-	case IVC_E_NOENT:
-		text = "there is no such socket; start the hypervisor first: ivc hv --socket PATH";
-		break;
-	case IVC_E_PIPE:
-		text = "no hypervisor listens there any more; start it again: ivc hv --socket PATH";
 		break;
 	case IVC_E_PERM:
 		text = "the socket belongs to another user; run as the user that runs ivc hv";

@@ -131,7 +131,7 @@ static void test_tool_errors_no_hypervisor_says_start_it(void **state)
 	tool_start(&t, TOOL_IN_NULL, TOOL_OUT_FILE, "pub", "--socket", "/tmp/ivc-test-none/hv", "--vm", "1", "--key",
 		   "1", NULL);
 	assert_int_equal(tool_end(&t), 1);
-	one_line(&t, "ivc pub", "start the hypervisor first");
+	one_line(&t, "ivc pub", "start the hypervisor first: ivc hv --socket /tmp/ivc-test-none/hv");
 	tool_drop(&t);
 	tool_start(&t, TOOL_IN_NULL, TOOL_OUT_FILE, "sub", "--socket", "/tmp/ivc-test-none/hv", "--vm", "2", "--from",
 		   "1", "--key", "1", NULL);
