@@ -37,7 +37,7 @@ struct cpu {
 IVC_ABI_ASSERT_(offsetof(struct cpu, timer_at) == 0 && offsetof(struct cpu, self) == 8, "gs:0 and gs:8 below");
 
 /* The image's own note; absent in images that take no interrupt. */
-extern const struct ivc_bare_note_ ivc_bare_note_ __attribute__((weak));
+#pragma weak ivc_bare_note_
 
 void ivc_bare_irq_(void);
 void ivc_bare_irq_entry_(void);
