@@ -8,13 +8,22 @@
 #include <fcntl.h>
 #include <ivc/abi.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-int ivc_backing_new(uint64_t bytes)
+/* Numbers are given lowest first: one so high means that hardly any are left. */
+static bool last_ones(int fd, uint32_t kept)
+{
+	struct rlimit most;
+
+	return kept && getrlimit(RLIMIT_NOFILE, &most) == 0 && (rlim_t)fd + kept >= most.rlim_cur;
+}
+
+int ivc_backing_new(uint64_t bytes, uint32_t kept)
 {
 	int fd = bytes <= INT64_MAX ? memfd_create("ivc-section", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
 				    : -1;
@@ -26,7 +35,7 @@ int ivc_backing_new(uint64_t bytes)
 	if (fd < 0) {
 		return -1;
 	}
-	if (ftruncate(fd, (off_t)bytes)) {
+	if (last_ones(fd, kept) || ftruncate(fd, (off_t)bytes)) {
 		goto fail;
 	}
 	/* Lack of memory shows here and now: later it would be a SIGBUS in whoever touches the page. */

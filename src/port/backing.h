@@ -10,9 +10,11 @@
 
 /**
  * ivc_backing_new - a memfd of @bytes, close-on-exec, zeroed, with all its pages present, sealed against shrinking and
- * growing. Return: descriptor; -1: no memory or no descriptor.
+ * growing.
+ * @kept: so many of the last descriptors of the process' limit are not for this; 0: the caller counts by itself.
+ * Return: descriptor; -1: no memory or no descriptor.
  */
-int ivc_backing_new(uint64_t bytes);
+int ivc_backing_new(uint64_t bytes, uint32_t kept);
 
 /** ivc_backing_reserve - @bytes of address space without memory, 2 MiB aligned from there on. Return: NULL: none is left. */
 void *ivc_backing_reserve(uint64_t bytes);

@@ -8,7 +8,6 @@
 #include "state.h"
 #include <ivc/atomic.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define DESCRIPTORS_KEPT 32u /* of the process' limit, for everything else that it does; as the process host */
@@ -53,14 +52,6 @@ struct ivc_kvm_memory *kvm_memory_of(const struct ivc_mem *mem)
 	return (struct ivc_kvm_memory *)(uintptr_t)mem->host[1];
 }
 
-/* Numbers are given lowest first: one so high means that hardly any are left. What guests take must not be the last. */
-static bool last_ones(int fd)
-{
-	struct rlimit most;
-
-	return getrlimit(RLIMIT_NOFILE, &most) == 0 && (rlim_t)fd + DESCRIPTORS_KEPT >= most.rlim_cur;
-}
-
 int kvm_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct ivc_mem *mem)
 {
 	const uint64_t mine = core_bytes(kind, bytes);
@@ -71,12 +62,9 @@ int kvm_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct ivc_m
 	if (memory && !ivc_room_take(&memory->used, memory->limit, bytes)) {
 		return IVC_E_NOMEM;
 	}
-	fd = ivc_backing_new(bytes);
+	fd = ivc_backing_new(bytes, DESCRIPTORS_KEPT);
 	if (fd < 0) {
 		goto no_fd;
-	}
-	if (last_ones(fd)) {
-		goto no_view;
 	}
 	if (mine) {
 		addr = mmap(NULL, mine, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The VM's window: each section is a mapping of its own in this process with a memory slot over it. What a slot shows
- * is changed below it, by one mmap over the same place: KVM's mmu notifiers take every page of the old memory from the
- * vCPUs before that returns. It decides which number a slot gets; it knows no channel.
+ * is changed below it: a new mapping is made elsewhere and moved to the place in one mremap. KVM's mmu notifiers take every
+ * page of the old memory from the vCPUs before that returns. It decides which number a slot gets; it knows no channel.
  */
 #include "../../port/backing.h"
 #include "state.h"

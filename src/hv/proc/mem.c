@@ -95,7 +95,7 @@ int proc_mem_new(void *host, uint64_t bytes, enum ivc_mem_kind kind, struct ivc_
 		goto no_bytes;
 	}
 	m->bytes = bytes;
-	m->fd = ivc_backing_new(bytes);
+	m->fd = ivc_backing_new(bytes, 0);
 	if (m->fd < 0) {
 		goto no_fd;
 	}
